@@ -1,0 +1,85 @@
+"""What a person sees. stdout is the result, stderr the log and the progress; plain lines where there is no terminal."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+log = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """One line of log on stderr."""
+    log.print(escape(message))
+
+
+def warn(message: str) -> None:
+    """One warning on stderr."""
+    log.print(f"[yellow]warning:[/] {escape(message)}")
+
+
+def fail(message: str, hint: str = "") -> None:
+    """One error on stderr, with what to do next."""
+    log.print(f"[bold red]error:[/] {escape(message)}")
+    if hint:
+        log.print(f"[bold]hint:[/] {escape(hint)}")
+
+
+def print_json(value: Any) -> None:
+    """The result of a `--json` command: one object on stdout and nothing else."""
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on stdout: the first column is text, the others are aligned right."""
+    table = Table(title=escape(title), title_justify="left", title_style="bold", header_style="bold")
+    for position, column in enumerate(columns):
+        table.add_column(escape(column), justify="left" if position == 0 else "right")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    out.print(table)
+
+
+class Advance(Protocol):
+    """Called with the number of items that are finished."""
+
+    def __call__(self, count: int = 1) -> None: ...
+
+
+@contextmanager
+def progress(label: str, total: int | None) -> Iterator[Advance]:
+    """A progress bar on stderr while the block runs; on a pipe a plain line at every tenth.
+
+    >>> with progress("reading", 10) as step: step(1)
+    """
+    if not log.is_terminal:
+        yield _PlainAdvance(label, total)
+        return
+    text = TextColumn("{task.description}")
+    columns = (SpinnerColumn(), text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=log, transient=True) as bar:
+        task = bar.add_task(escape(label), total=total)
+
+        def advance(count: int = 1) -> None:
+            bar.advance(task, count)
+
+        yield advance
+
+
+class _PlainAdvance:
+    def __init__(self, label: str, total: int | None) -> None:
+        self.label, self.total, self.done, self.next_line = label, total, 0, 0
+
+    def __call__(self, count: int = 1) -> None:
+        self.done += count
+        if self.total and self.done >= self.next_line:
+            say(f"{self.label}: {self.done} of {self.total}")
+            self.next_line += max(1, -(-self.total // 10))
