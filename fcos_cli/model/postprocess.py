@@ -1,0 +1,79 @@
+"""From the head's outputs to detections: decode, non-maximum suppression, the best of each image (spec section 7)."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from fcos_kernels.decode import decode
+from fcos_kernels.nms import nms
+from torch import Tensor
+
+from fcos_cli.recipe.schema import TestConfig
+
+if TYPE_CHECKING:
+    from fcos_cli.model.fcos import FCOS, HeadOutputs
+
+
+class Detections(NamedTuple):
+    """K detections of a batch, by image, then by descending score. All on the model's device.
+
+    Attributes:
+        image: int64 [K], position in the batch.
+        boxes: float32 [K, 4], xyxy in pixels of the network input, clipped to the image.
+        scores: float32 [K].
+        labels: int64 [K], contiguous.
+        level: int64 [K], position in the model's list of levels.
+        location: int64 [K], row in the level-concatenated order of locations.
+    """
+
+    image: Tensor
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    level: Tensor
+    location: Tensor
+
+
+@torch.no_grad()
+def postprocess(outputs: "HeadOutputs", sizes: Tensor, model: "FCOS", test: TestConfig) -> Detections:
+    """Detections of a batch.
+
+    Args:
+        outputs: what the model returned, level by level.
+        sizes: int64 [N, 2], height and width of each image before padding.
+        model: gives the levels, what the box outputs mean, and the trained scales.
+        test: thresholds and limits.
+    """
+    head, pyramid = model.config.head, model.pyramid
+    found = decode(
+        outputs.class_logits,
+        outputs.box_outputs,
+        outputs.quality_logits,
+        model.head.scales,
+        sizes=sizes,
+        strides=pyramid.strides,
+        starts=pyramid.starts,
+        units=[float(stride) if head.normalize_targets else 1.0 for stride in pyramid.strides],
+        activation=head.box_activation,
+        quality=head.quality,
+        score_threshold=test.score_threshold,
+        threshold_on=test.threshold_on,
+        rank_by=test.rank_by,
+        score=test.score,
+        candidates=test.candidates,
+    )
+    kept = nms(
+        found.boxes,
+        found.scores,
+        found.labels,
+        test.nms_iou,
+        images=found.image,
+        max_per_image=test.max_detections,
+    )
+    return Detections(
+        image=found.image[kept],
+        boxes=found.boxes[kept],
+        scores=found.scores[kept],
+        labels=found.labels[kept],
+        level=found.level[kept],
+        location=found.location[kept],
+    )

@@ -1,0 +1,258 @@
+"""A detector as one file: safetensors whose metadata says all that is needed to build it again and to name its classes."""
+
+import difflib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from fcos_cli import __version__
+from fcos_cli.data.records import Categories
+from fcos_cli.errors import WeightsError
+from fcos_cli.files import atomic_file
+from fcos_cli.model.fcos import FCOS
+from fcos_cli.recipe.schema import Recipe, WeightStyle
+
+FORMAT = "fcos-detector"
+FORMAT_VERSION = 1
+_OWN_KEYS = ("format", "class_ids", "class_names", "weight_style", "recipe", "toolkit_version")
+
+
+@dataclass
+class Detector:
+    """A model with all that belongs to it.
+
+    Attributes:
+        model: in evaluation mode, on the device that was asked for.
+        recipe: the resolved recipe it was trained with.
+        categories: ids and names of its classes, as in the data set it was trained on.
+        path: the file it came from.
+        metadata: everything the file says about itself, as text.
+    """
+
+    model: FCOS
+    recipe: Recipe
+    categories: Categories
+    path: Path
+    metadata: dict[str, str]
+
+
+def save_detector(
+    path: str | Path, model: FCOS, recipe: Recipe, categories: Categories, extra: dict[str, str] | None = None
+) -> None:
+    """Write `model` to a .safetensors file; an older file is replaced only once the new one is whole.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        model: the detector, on any device and in any memory format.
+        recipe: the resolved recipe.
+        categories: ids and names of the classes, as many as the model has.
+        extra: more to say about the weights, such as the iteration and the metrics.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: `extra` uses one of the format's own keys, or the classes are not as many as the model's.
+    """
+    if len(categories) != model.num_classes:
+        raise ValueError(f"the model has {model.num_classes} classes, {len(categories)} were given")
+    if clash := set(extra or ()) & set(_OWN_KEYS):
+        raise ValueError(f"the format keeps these keys for itself: {', '.join(sorted(clash))}")
+    metadata = {
+        "format": f"{FORMAT} {FORMAT_VERSION}",
+        "toolkit_version": __version__,
+        "class_ids": json.dumps(list(categories.ids)),
+        "class_names": json.dumps(list(categories.names), ensure_ascii=False),
+        "weight_style": model.style,
+        "recipe": json.dumps(_json_safe(recipe.model_dump(mode="python")), allow_nan=False, ensure_ascii=False),
+        **(extra or {}),
+    }
+    with atomic_file(path) as file:
+        file.write(save(_separate(model.state_dict()), metadata))
+
+
+def load_detector(spec: str | Path, device: str | torch.device = "cpu") -> Detector:
+    """The detector in a .safetensors file, or in a run folder (its best weights, else its last).
+
+    Raises:
+        WeightsError: nothing is there, it is something else, or it does not fit this toolkit.
+    """
+    path = find_weights(spec)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = dict(file.metadata() or {})
+            _check_format(path, metadata)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+    categories, recipe, style = _read_metadata(path, metadata)
+    # Building draws random numbers for weights that are replaced at once: the caller's random state is not ours to move.
+    with torch.random.fork_rng(devices=[]):
+        model = FCOS(recipe.model, len(categories), style)
+    _check_tensors(path, tensors, model.state_dict())
+    model.load_state_dict(tensors)
+    return Detector(model.to(device).eval(), recipe, categories, path, metadata)
+
+
+def find_weights(spec: str | Path) -> Path:
+    """The weights file that `spec` means: the file itself, or a run's best, else its last. A run may be named without `runs/`.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    given = Path(spec).expanduser()
+    for path in (given, Path("runs") / given):
+        if path.is_file():
+            return path
+        if path.is_dir():
+            if weights := _weights_of(path):
+                return weights
+            raise WeightsError(
+                f"{path} holds no weights: neither checkpoints/best.safetensors nor checkpoints/last.safetensors is there",
+                f"if its training was interrupted, go on with it: fcos train --resume {path}",
+            )
+    runs = _runs(given.parent if given.parent != Path(".") else Path("runs")) or _runs(Path("runs"))
+    near = difflib.get_close_matches(given.name, [run.name for run in runs], n=3, cutoff=0.4)
+    named = [str(run) for name in near for run in runs if run.name == name] or [str(run) for run in runs[:3]]
+    hint = f"runs that hold weights: {', '.join(named)}" if named else "give a .safetensors file or a run folder"
+    raise WeightsError(f"there are no weights at {spec}", hint)
+
+
+def newest_run(root: str | Path = "runs") -> Path:
+    """The run folder below `root` whose weights were written last.
+
+    Raises:
+        WeightsError: no run holds weights.
+    """
+    runs = _runs(Path(root))
+    if not runs:
+        raise WeightsError(
+            f"no trained detector: no run below {Path(root)}/ holds weights",
+            "train one first (fcos train recipes/shapes.toml), or pass --weights FILE",
+        )
+    return runs[0]
+
+
+def _runs(root: Path) -> list[Path]:
+    """Run folders that hold weights, newest weights first."""
+    if not root.is_dir():
+        return []
+    dated = [(weights.stat().st_mtime_ns, run) for run in root.iterdir() if (weights := _weights_of(run))]
+    return [run for _, run in sorted(dated, reverse=True)]
+
+
+def _weights_of(run: Path) -> Path | None:
+    candidates = [folder / f"{name}.safetensors" for folder in (run / "checkpoints", run) for name in ("best", "last")]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _separate(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Row-major CPU copies that share no memory, as the format wants them."""
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in state.items():
+        value = tensor.detach().cpu().contiguous()
+        storage = value.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != value.nbytes:
+            value = value.clone()
+        seen.add(value.untyped_storage().data_ptr())
+        tensors[name] = value
+    return tensors
+
+
+def _json_safe(value: Any) -> Any:
+    """The same value for JSON, which has no infinity: a float that is not finite becomes "inf", "-inf" or "nan".
+
+    pydantic reads these words back as floats.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _json_safe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_safe(item) for item in value]
+    return value
+
+
+def _check_format(path: Path, metadata: dict[str, str]) -> None:
+    name, _, version = metadata.get("format", "").partition(" ")
+    if name != FORMAT or not version.isdigit():
+        raise WeightsError(
+            f"{path} is a safetensors file, but not a detector of this toolkit: its metadata lacks `format = {FORMAT}`",
+            "give a file from a run's checkpoints folder; backbone weights belong into the recipe: model.backbone.weights",
+        )
+    if int(version) > FORMAT_VERSION:
+        writer = metadata.get("toolkit_version", "unknown")
+        raise WeightsError(
+            f"{path} has format {version}, written by toolkit {writer}; this is {__version__}, which reads up to {FORMAT_VERSION}",
+            "update the toolkit: pip install --upgrade fcos-toolkit",
+        )
+
+
+def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[Categories, Recipe, WeightStyle]:
+    try:
+        categories = Categories(
+            tuple(int(i) for i in json.loads(metadata["class_ids"])),
+            tuple(str(n) for n in json.loads(metadata["class_names"])),
+        )
+        recipe = Recipe.model_validate(json.loads(metadata["recipe"]))
+        style = metadata["weight_style"]
+        if style not in get_args(WeightStyle):
+            raise ValueError(f"weight_style is {style!r}")
+    except KeyError as error:
+        raise WeightsError(f"{path} lacks {error} in its metadata") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise WeightsError(
+            f"the recipe stored in {path} does not fit toolkit {__version__}: {key}: {first['msg']}",
+            f"it was written by toolkit {metadata.get('toolkit_version', 'unknown')}; use that version",
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"the metadata of {path} is damaged: {error}") from error
+    return categories, recipe, cast(WeightStyle, style)
+
+
+def _check_tensors(path: Path, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """Compare names and shapes before loading, so that the error is short and says what differs."""
+    wrong = [f"{name} is missing" for name in wanted if name not in found]
+    wrong += [f"{name} is unknown" for name in found if name not in wanted]
+    wrong += [
+        f"{name} is {list(found[name].shape)}, the recipe's model has {list(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+        raise WeightsError(f"the tensors in {path} do not fit its own recipe: {'; '.join(wrong[:4])}{more}")
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    """What a file that is not safetensors looks like, and what can be done with it."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64)
+    except OSError as reason:
+        return WeightsError(f"{path} cannot be read: {reason.strerror or reason}")
+    if not start:
+        return WeightsError(f"{path} is empty", "its writing or its download was cut off: fetch or train it again")
+    if start.startswith(b"version https://git-lfs"):
+        return WeightsError(f"{path} is a Git LFS pointer, not the weights", "fetch the file itself: git lfs pull")
+    if start.startswith((b"PK\x03\x04", b"\x80")):
+        return WeightsError(
+            f"{path} looks like a PyTorch or pickle file (.pth, .pkl), not safetensors",
+            f"train from it: fcos train RECIPE --set 'model.weights=\"{path}\"'; the run's own weights are safetensors",
+        )
+    if start.lstrip().startswith(b"<"):
+        return WeightsError(
+            f"{path} is a web page, not weights", "the download's address is wrong, or asks for a login"
+        )
+    return WeightsError(
+        f"{path} is not a whole safetensors file: {error}", "it may have been cut off: fetch or train it again"
+    )
