@@ -1,4 +1,4 @@
-"""A detector as one file: safetensors whose metadata says all that is needed to build it again and to name its classes."""
+"""A detector as one file: safetensors whose metadata holds all that is needed to build it again and name its classes."""
 
 import difflib
 import json
@@ -92,7 +92,7 @@ def load_detector(spec: str | Path, device: str | torch.device = "cpu") -> Detec
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
     categories, recipe, style = _read_metadata(path, metadata)
-    # Building draws random numbers for weights that are replaced at once: the caller's random state is not ours to move.
+    # Building draws random numbers for weights that are replaced at once: the caller's random state stays as it is.
     with torch.random.fork_rng(devices=[]):
         model = FCOS(recipe.model, len(categories), style)
     _check_tensors(path, tensors, model.state_dict())
@@ -101,7 +101,9 @@ def load_detector(spec: str | Path, device: str | torch.device = "cpu") -> Detec
 
 
 def find_weights(spec: str | Path) -> Path:
-    """The weights file that `spec` means: the file itself, or a run's best, else its last. A run may be named without `runs/`.
+    """The weights file that `spec` means: the file itself, or a run's best, else its last.
+
+    A run below `runs/` may be given by its name alone.
 
     Raises:
         WeightsError: there is none.
@@ -114,7 +116,7 @@ def find_weights(spec: str | Path) -> Path:
             if weights := _weights_of(path):
                 return weights
             raise WeightsError(
-                f"{path} holds no weights: neither checkpoints/best.safetensors nor checkpoints/last.safetensors is there",
+                f"{path} holds no weights: no best.safetensors or last.safetensors in its checkpoints folder",
                 f"if its training was interrupted, go on with it: fcos train --resume {path}",
             )
     runs = _runs(given.parent if given.parent != Path(".") else Path("runs")) or _runs(Path("runs"))
@@ -185,12 +187,13 @@ def _check_format(path: Path, metadata: dict[str, str]) -> None:
     if name != FORMAT or not version.isdigit():
         raise WeightsError(
             f"{path} is a safetensors file, but not a detector of this toolkit: its metadata lacks `format = {FORMAT}`",
-            "give a file from a run's checkpoints folder; backbone weights belong into the recipe: model.backbone.weights",
+            "give a file from a run's checkpoints folder; a backbone's weights go to the recipe: model.backbone.weights",
         )
     if int(version) > FORMAT_VERSION:
         writer = metadata.get("toolkit_version", "unknown")
         raise WeightsError(
-            f"{path} has format {version}, written by toolkit {writer}; this is {__version__}, which reads up to {FORMAT_VERSION}",
+            f"{path} has format {version}, written by toolkit {writer}; "
+            f"this toolkit, {__version__}, reads up to format {FORMAT_VERSION}",
             "update the toolkit: pip install --upgrade fcos-toolkit",
         )
 
@@ -250,9 +253,7 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
             f"train from it: fcos train RECIPE --set 'model.weights=\"{path}\"'; the run's own weights are safetensors",
         )
     if start.lstrip().startswith(b"<"):
-        return WeightsError(
-            f"{path} is a web page, not weights", "the download's address is wrong, or asks for a login"
-        )
+        return WeightsError(f"{path} is a web page, not weights", "its address is wrong, or asks for a login")
     return WeightsError(
         f"{path} is not a whole safetensors file: {error}", "it may have been cut off: fetch or train it again"
     )
