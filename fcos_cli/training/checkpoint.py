@@ -1,0 +1,68 @@
+"""What a training needs to go on as if nothing had happened: one file, replaced whole or not at all."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fcos_cli.errors import SetupError, WeightsError
+from fcos_cli.files import atomic_file
+
+FORMAT = 1
+
+
+@dataclass
+class TrainingState:
+    """Everything that changes while training.
+
+    Attributes:
+        iteration: optimiser steps done.
+        model: state dict of the trained weights.
+        optimizer: state dict of the optimiser.
+        averaged: state dict of the averaged weights, where the recipe asks for them.
+        scaler: state dict of the float16 loss scaler, where there is one.
+        rng: torch's CPU generator state.
+        best_ap: highest validation AP so far, -1 before the first evaluation.
+    """
+
+    iteration: int
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    averaged: dict[str, Any] | None
+    scaler: dict[str, Any] | None
+    rng: torch.Tensor
+    best_ap: float
+
+
+def save_state(path: Path, state: TrainingState) -> None:
+    """Writes the state atomically: a full disk or a kill leaves the former file as it was.
+
+    Raises:
+        SetupError: the disk is full or the folder cannot be written to.
+    """
+    fields = {name: getattr(state, name) for name in state.__dataclass_fields__}
+    try:
+        with atomic_file(path) as file:
+            torch.save({"format": FORMAT, **fields}, file)
+    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
+        hint = f"free some space, then: fcos train --resume {path.parent.parent}"
+        raise SetupError(f"cannot write the checkpoint {path}: {error}", hint) from error
+
+
+def load_state(path: Path) -> TrainingState:
+    """Reads what `save_state` wrote.
+
+    Raises:
+        WeightsError: the file is missing, damaged or from a newer version.
+    """
+    try:
+        fields = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(
+            f"cannot read the training state {path}: {error}",
+            f"start anew from the weights: --set model.weights={path.with_name('last.safetensors')}",
+        ) from error
+    if fields.pop("format", None) != FORMAT:
+        raise WeightsError(f"{path} was written by another version of the toolkit", "update fcos-toolkit")
+    return TrainingState(**fields)

@@ -1,0 +1,85 @@
+"""Several devices: one process each, started by torchrun. Alone, every function here is a no-op."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fcos_cli.errors import SetupError
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all: `rank` of `size`, computing on `device`."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and talks to the user."""
+        return self.rank == 0
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Average of a float tensor over the processes (in place where there are several)."""
+        if self.size > 1:
+            dist.all_reduce(value, op=dist.ReduceOp.SUM)
+            value /= self.size
+        return value
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any process: so that all stop at the same iteration."""
+        if self.size == 1:
+            return flag
+        value = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return bool(value.item())
+
+    def barrier(self) -> None:
+        """Waits for all processes."""
+        if self.size > 1:
+            dist.barrier()
+
+    def share(self, value: T) -> T:
+        """The main process's value on every process."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+
+@contextmanager
+def world(device: torch.device) -> Iterator[World]:
+    """The processes that torchrun started (RANK, WORLD_SIZE, LOCAL_RANK), or this one alone.
+
+    Raises:
+        SetupError: more processes than CUDA devices on this machine.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World(0, 1, device)
+        return
+    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    if device.type == "cuda":
+        if local >= torch.cuda.device_count():
+            raise SetupError(
+                f"process {local} has no device: this machine has {torch.cuda.device_count()} CUDA devices",
+                "start at most that many: torchrun --nproc-per-node N -m fcos_cli train ...",
+            )
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield World(rank, size, device)
+    finally:
+        dist.destroy_process_group()

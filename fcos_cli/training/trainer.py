@@ -1,0 +1,206 @@
+"""The training loop: one optimiser step, and the bookkeeping around it. What to train comes from `session.py`."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fcos_cli.data.loader import Batch
+from fcos_cli.errors import FcosError
+from fcos_cli.model.fcos import FCOS
+from fcos_cli.model.losses import DetectionLoss
+from fcos_cli.recipe.schema import Recipe
+from fcos_cli.training.checkpoint import TrainingState
+from fcos_cli.training.distributed import World
+from fcos_cli.training.log import TrainingLog, duration
+from fcos_cli.training.optimizer import AveragedWeights, build_optimizer, learning_rate_factor, set_learning_rate
+
+PARTS = ("loss", "classification", "box", "quality", "positives")
+WAITING_WORTH_SAYING = 0.2
+
+
+class TrainingDiverged(FcosError):
+    """The loss or the weights are no longer finite."""
+
+
+class _Step(NamedTuple):
+    """A step whose loss has not been looked at yet: on a GPU, looking means waiting for it."""
+
+    iteration: int
+    image_ids: list[int]
+    values: Tensor
+
+
+class Trainer:
+    """Trains a model. `iteration` counts the optimiser steps done, `best_ap` is the best validation AP so far.
+
+    Args:
+        model: on the device of `world`, weights loaded.
+        recipe: resolved.
+        world: this process among all.
+        dtype: what autocast computes in, or None for float32.
+        log: where lines and rows go.
+    """
+
+    def __init__(self, model: FCOS, recipe: Recipe, world: World, dtype: torch.dtype | None, log: TrainingLog) -> None:
+        self.model, self.recipe, self.world, self.dtype, self.log = model, recipe, world, dtype, log
+        self.iteration, self.best_ap = 0, -1.0
+        self.loss = DetectionLoss(recipe, model.pyramid, model.units)
+        self.optimizer = build_optimizer(model, recipe)
+        self.averaged = AveragedWeights(model, recipe.train.ema) if recipe.train.ema else None
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16)
+        self.layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
+        self.network: nn.Module = model
+        if world.size > 1:
+            ids = [world.device.index] if world.device.type == "cuda" else None
+            self.network = DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+        self._unseen: list[_Step] = []
+        self._window: list[list[float]] = []
+
+    @property
+    def evaluated(self) -> FCOS:
+        """The weights to evaluate and to keep: the averaged ones where there are any."""
+        return self.averaged.model if self.averaged else self.model
+
+    def run(self, batches: Iterator[Batch], until: int, stop: Callable[[], bool]) -> bool:
+        """Trains up to iteration `until`. Returns False when `stop` ended it before.
+
+        Raises:
+            TrainingDiverged: a loss is not finite; no checkpoint was written since.
+        """
+        train, total = self.recipe.train, self.recipe.schedule.iterations
+        look_every = train.log_every if self.world.device.type == "cuda" else 1
+        self.model.train()
+        started, waited, images = time.perf_counter(), 0.0, 0
+        while self.iteration < until:
+            before = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - before
+            self.step(batch)
+            images += train.batch_size
+            rate = images / (time.perf_counter() - started)
+            left = duration((total - self.iteration) * train.batch_size / rate)
+            self.log.show_progress(self.iteration, total, f"{rate:.1f} images/s  {left} left")
+            report = self.iteration % train.log_every == 0 or self.iteration == until
+            if report:
+                self._report(rate, waited * rate / images, left)
+                started, waited, images = time.perf_counter(), 0.0, 0
+            if (report or self.iteration % look_every == 0) and self.world.any(stop()):
+                self.log.hide_progress()
+                return False
+        self.log.hide_progress()
+        return True
+
+    def step(self, batch: Batch) -> None:
+        """One optimiser step on this process's share of a batch, in `train.accumulate` passes."""
+        device, schedule = self.world.device, self.recipe.schedule
+        set_learning_rate(self.optimizer, self.recipe.learning_rate * learning_rate_factor(schedule, self.iteration))
+        passes = batch.split(self.recipe.train.accumulate)
+        inputs = [self.model.preprocess(part.images, self.layout).pixels for part in passes]
+        targets = [part.targets.to(device) for part in passes]
+        assigned = [self.loss.assign(t, *pixels.shape[2:]) for t, pixels in zip(targets, inputs, strict=True)]
+        norm = self.world.mean(self.loss.normalizers(assigned))
+        sums = torch.zeros(4, device=device)
+        for number, (pixels, target, which) in enumerate(zip(inputs, targets, assigned, strict=True), start=1):
+            with self._no_sync(number < len(passes)):
+                with torch.autocast(device.type, dtype=self.dtype, enabled=self.dtype is not None):
+                    outputs = self.network(pixels)
+                losses = self.loss(outputs, self.model.head.scales, target, which, norm)
+                self.scaler.scale(losses.total / len(passes)).backward()
+            sums += torch.stack(losses).detach() / len(passes)
+        positives = torch.stack([which.positives for which in assigned]).sum().reshape(1)
+        self._unseen.append(_Step(self.iteration, batch.image_ids, torch.cat((sums, positives))))
+        if device.type == "cpu":
+            self._look()  # costs nothing here, and keeps a spoilt gradient from the weights
+        self._update()
+        self.iteration += 1
+        if self.averaged:
+            self.averaged.update(self.model, self.iteration)
+
+    def state(self) -> TrainingState:
+        """All that a resumed training needs.
+
+        Raises:
+            TrainingDiverged: a loss or a weight is not finite: such a state is never saved.
+        """
+        self._look()
+        largest = torch.stack(torch._foreach_norm(list(self.model.parameters()), float("inf"))).sum()
+        if not math.isfinite(float(largest)):
+            raise TrainingDiverged(f"the weights are not finite after iteration {self.iteration}")
+        return TrainingState(
+            iteration=self.iteration,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            averaged=self.averaged.model.state_dict() if self.averaged else None,
+            scaler=self.scaler.state_dict() if self.scaler.is_enabled() else None,
+            rng=torch.get_rng_state(),
+            best_ap=self.best_ap,
+        )
+
+    def restore(self, state: TrainingState) -> None:
+        """Goes on from a state. Weight decay, momentum and learning rate are those of the recipe, not of the state."""
+        self.model.load_state_dict(state.model)
+        fresh = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state.optimizer)
+        for group, settings in zip(self.optimizer.param_groups, fresh, strict=True):
+            group.update(settings)
+        if self.averaged:
+            self.averaged.model.load_state_dict(state.averaged or state.model)
+        if state.scaler and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state.scaler)
+        torch.set_rng_state(state.rng)
+        self.iteration, self.best_ap = state.iteration, state.best_ap
+
+    def _update(self) -> None:
+        clip = self.recipe.optimizer.clip_norm
+        if clip:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _no_sync(self, more: bool) -> contextlib.AbstractContextManager[None]:
+        if more and isinstance(self.network, DistributedDataParallel):
+            return self.network.no_sync()
+        return contextlib.nullcontext()
+
+    def _look(self) -> None:
+        """Looks at the losses of the steps that nobody has looked at; stops the training where one is not finite."""
+        steps, self._unseen = self._unseen, []
+        if not steps:
+            return
+        values = torch.stack([step.values for step in steps]).tolist()
+        self._window += values
+        bad = next((i for i, row in enumerate(values) if not math.isfinite(row[0])), None)
+        if self.world.any(bad is not None):
+            self.log.hide_progress()
+            raise _diverged(steps[-1 if bad is None else bad])
+
+    def _report(self, rate: float, waiting: float, left: str) -> None:
+        """A line and a row: the losses averaged over the steps since the last report and over the devices."""
+        self._look()
+        means = torch.tensor(self._window, device=self.world.device).mean(dim=0)
+        self._window = []
+        row = dict(zip(PARTS, self.world.mean(means).tolist(), strict=True))
+        row["positives"] *= self.world.size
+        lr = self.optimizer.param_groups[0]["lr"]
+        self.log.say(
+            f"{self.iteration:>6}/{self.recipe.schedule.iterations}  loss {row['loss']:.4f}  "
+            f"class {row['classification']:.4f}  box {row['box']:.4f}  quality {row['quality']:.4f}  "
+            f"positives {row['positives']:.0f}  lr {lr:.2e}  {rate:.1f} images/s  {left} left"
+            + (f"  ({waiting:.0%} of it waiting for data)" if waiting > WAITING_WORTH_SAYING else "")
+        )
+        self.log.row({"iteration": self.iteration, **row, "lr": lr, "images_per_second": rate, "waiting": waiting})
+
+
+def _diverged(step: _Step) -> TrainingDiverged:
+    parts = dict(zip(PARTS, step.values.tolist(), strict=True))
+    losses = ", ".join(f"{name} {parts[name]:.4g}" for name in PARTS[1:4])
+    images = ", ".join(map(str, step.image_ids[:8])) + (", ..." if len(step.image_ids) > 8 else "")
+    return TrainingDiverged(f"the loss is not finite at iteration {step.iteration}: {losses}; images {images}")
