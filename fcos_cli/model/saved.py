@@ -1,4 +1,4 @@
-"""A detector as one file: safetensors whose metadata holds all that is needed to build it again and name its classes."""
+"""A detector as one file: safetensors whose metadata says how to build it again and what its classes are called."""
 
 import difflib
 import json
@@ -187,7 +187,7 @@ def _check_format(path: Path, metadata: dict[str, str]) -> None:
     if name != FORMAT or not version.isdigit():
         raise WeightsError(
             f"{path} is a safetensors file, but not a detector of this toolkit: its metadata lacks `format = {FORMAT}`",
-            "give a file from a run's checkpoints folder; a backbone's weights go to the recipe: model.backbone.weights",
+            "give a file from a run's checkpoints folder; backbone weights go to the recipe: model.backbone.weights",
         )
     if int(version) > FORMAT_VERSION:
         writer = metadata.get("toolkit_version", "unknown")
