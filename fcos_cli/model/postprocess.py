@@ -1,16 +1,14 @@
 """From the head's outputs to detections: decode, non-maximum suppression, the best of each image (spec section 7)."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from fcos_kernels.decode import decode
 from fcos_kernels.nms import nms
 from torch import Tensor
 
+from fcos_cli.model.fcos import FCOS, HeadOutputs
 from fcos_cli.recipe.schema import TestConfig
-
-if TYPE_CHECKING:
-    from fcos_cli.model.fcos import FCOS, HeadOutputs
 
 
 class Detections(NamedTuple):
@@ -34,7 +32,7 @@ class Detections(NamedTuple):
 
 
 @torch.no_grad()
-def postprocess(outputs: "HeadOutputs", sizes: Tensor, model: "FCOS", test: TestConfig) -> Detections:
+def postprocess(outputs: HeadOutputs, sizes: Tensor, model: FCOS, test: TestConfig) -> Detections:
     """Detections of a batch.
 
     Args:
@@ -52,7 +50,7 @@ def postprocess(outputs: "HeadOutputs", sizes: Tensor, model: "FCOS", test: Test
         sizes=sizes,
         strides=pyramid.strides,
         starts=pyramid.starts,
-        units=[float(stride) if head.normalize_targets else 1.0 for stride in pyramid.strides],
+        units=model.units,
         activation=head.box_activation,
         quality=head.quality,
         score_threshold=test.score_threshold,
