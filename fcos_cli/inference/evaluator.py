@@ -1,0 +1,56 @@
+"""A detector's precision on a data set: predict, bring the classes together, evaluate."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from fcos_cli.data.records import Categories, DetectionData
+from fcos_cli.evaluation.coco_ap import Evaluation, evaluate
+from fcos_cli.inference.predictor import Failure, ImageResult, Predictor
+from fcos_cli.inference.results import concatenate, match_categories, to_columns
+from fcos_cli.model.fcos import FCOS
+from fcos_cli.recipe.schema import Precision, TestConfig
+
+
+def evaluate_detector(
+    model: FCOS,
+    test: TestConfig,
+    categories: Categories,
+    data: DetectionData,
+    *,
+    device: torch.device | None = None,
+    precision: Precision = "auto",
+    batch_size: int | None = None,
+    failed: list[Failure] | None = None,
+    on_result: Callable[[ImageResult], None] | None = None,
+) -> tuple[Evaluation, np.ndarray]:
+    """Predicts on every image of `data` and evaluates as COCO does. The model's training mode is put back at the end.
+
+    Args:
+        model: a detector, also one in training.
+        test: the recipe's `test`.
+        categories: the model's classes, in label order.
+        data: an annotated data set; its classes are matched to the model's by name.
+        device: where to run; None leaves the model as and where it stands.
+        precision: as `choose_precision` takes it.
+        batch_size: images a pass; None is the recipe's.
+        failed: gets the images that cannot be read; their objects count as missed.
+        on_result: called with each image's detections, for progress and pictures.
+
+    Returns:
+        The evaluation, and the detections it is about: float64 [K, 7] rows (image_id, x, y, w, h, score, category_id),
+        rounded as `result_writer` writes them, so that an evaluation of the written file gives the same figures.
+
+    Raises:
+        DataError: no annotations, classes that the model does not know, an unreadable image where `failed` is None.
+    """
+    category_ids, _ = match_categories(categories, data)
+    predictor = Predictor(model, test, device=device, precision=precision, batch_size=batch_size)
+    parts = []
+    for result in predictor.run(data, failed):
+        parts.append(to_columns(result, category_ids))
+        if on_result is not None:
+            on_result(result)
+    found = concatenate(parts).as_array()
+    return evaluate(data, found), found

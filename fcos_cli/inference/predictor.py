@@ -1,0 +1,150 @@
+"""A detector over a data set: batches in, one result per image out, in pixels of the original images."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fcos_cli.data.loader import Batch, eval_batches
+from fcos_cli.data.records import DetectionData
+from fcos_cli.errors import DataError
+from fcos_cli.model.fcos import FCOS
+from fcos_cli.model.postprocess import Detections, postprocess
+from fcos_cli.model.precision import choose_precision
+from fcos_cli.recipe.schema import Precision as PrecisionName
+from fcos_cli.recipe.schema import TestConfig
+
+
+class Failure(NamedTuple):
+    """An image that could not be read, and why."""
+
+    file_name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What was found in one image: D detections by descending score.
+
+    Attributes:
+        index: position in the data set.
+        image_id: the data set's own id.
+        size: width and height of the original image in pixels.
+        boxes: float64 [D, 4] xyxy in pixels of the original image, inside it.
+        scores: float64 [D] in 0..1.
+        labels: int64 [D], the model's contiguous labels.
+        level: int64 [D], position in the model's list of pyramid levels.
+        location: int64 [D], row in the level-concatenated order of locations of the padded network input.
+        invalid: detections left out because a number in them was not finite (the weights have diverged).
+    """
+
+    index: int
+    image_id: int
+    size: tuple[int, int]
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    level: np.ndarray
+    location: np.ndarray
+    invalid: int = 0
+
+
+class Predictor:
+    """Runs a detector.
+
+    Args:
+        model: the detector.
+        test: sizes, thresholds and limits: the recipe's `test`.
+        device: where to run; the model is moved there and laid out for speed. None leaves the model as it stands, which
+            is what a training wants for a model that it goes on with.
+        precision: "auto" chooses by the device; `Predictor.precision` tells what and why.
+        batch_size: images a pass; None is the recipe's.
+        threshold: smallest score to report; None reports every detection above the recipe's candidate threshold.
+            One below the recipe's threshold lowers that, too.
+    """
+
+    def __init__(
+        self,
+        model: FCOS,
+        test: TestConfig,
+        *,
+        device: torch.device | None = None,
+        precision: PrecisionName = "auto",
+        batch_size: int | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        self.precision = choose_precision(precision, device or model.device)
+        self.model = model if device is None else model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.batch_size = batch_size or test.batch_size
+        self.threshold = threshold
+        lowered = min(test.score_threshold, threshold if threshold is not None else 1.0)
+        self.test = test.model_copy(update={"score_threshold": lowered})
+
+    def run(self, data: DetectionData, failed: list[Failure] | None = None) -> Iterator[ImageResult]:
+        """Results of every readable image, as they come: images of like shape share a batch, so not in the data's order.
+
+        Args:
+            data: images; annotations are not looked at.
+            failed: gets the images that cannot be read.
+
+        Raises:
+            DataError: an image cannot be read and there is no `failed` to note it in.
+        """
+        with _evaluating(self.model):
+            for batch in eval_batches(data, self.test.short_side, self.test.long_side, self.batch_size):
+                failures = [Failure(name, reason) for name, reason in batch.failed]
+                if failures and failed is None:
+                    raise DataError(f"{failures[0].file_name}: {failures[0].reason}")
+                if failed is not None:
+                    failed.extend(failures)
+                if batch.images:
+                    yield from to_original(self.detect(batch.images), batch)
+
+    @torch.inference_mode()
+    def detect(self, images: list[Tensor]) -> Detections:
+        """Detections, on the CPU, in a batch of images uint8 [H, W, 3] RGB that have their network size already."""
+        batch = self.model.preprocess(images)
+        with self.precision.autocast():
+            outputs = self.model(batch.pixels)
+        found = postprocess(outputs, batch.sizes.to(batch.pixels.device), self.model, self.test)
+        if self.threshold is not None:
+            above = found.scores >= self.threshold
+            found = Detections(*(column[above] for column in found))
+        return Detections(*(column.cpu() for column in found))
+
+
+def to_original(found: Detections, batch: Batch) -> Iterator[ImageResult]:
+    """One result per image of the batch, boxes mapped from the network input to the original image and clipped to it."""
+    image, boxes, scores, labels, level, location = (column.numpy() for column in found)
+    boxes = boxes.astype(np.float64)
+    valid = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
+    for position, (index, image_id) in enumerate(zip(batch.indices, batch.image_ids, strict=True)):
+        rows = image == position
+        kept = rows & valid
+        width, height = (int(side) for side in batch.original_sizes[position])
+        ratios = np.tile(np.asarray(batch.ratios[position], dtype=np.float64), 2)
+        yield ImageResult(
+            index=index,
+            image_id=int(image_id),
+            size=(width, height),
+            boxes=np.clip(boxes[kept] / ratios, 0, [width, height, width, height]),
+            scores=scores[kept].astype(np.float64),
+            labels=labels[kept].astype(np.int64),
+            level=level[kept].astype(np.int64),
+            location=location[kept].astype(np.int64),
+            invalid=int((rows & ~valid).sum()),
+        )
+
+
+@contextmanager
+def _evaluating(model: FCOS) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -1,0 +1,221 @@
+"""Detections on their way out: columns for the evaluation, a COCO result list on disk. Imports no torch."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from fcos_cli.data.records import Categories, DetectionData
+from fcos_cli.errors import DataError
+from fcos_cli.files import atomic_file
+
+if TYPE_CHECKING:
+    from fcos_cli.inference.predictor import ImageResult
+
+BOX_DECIMALS, SCORE_DECIMALS = 3, 6
+UNKNOWN_CATEGORY = -1
+
+
+class Columns(NamedTuple):
+    """K detections in a data set's own terms.
+
+    Attributes:
+        image_id: int64 [K].
+        category_id: int64 [K].
+        boxes: float64 [K, 4] x, y, width, height in pixels of the original image, rounded as they are written.
+        score: float64 [K], rounded as it is written.
+        level: int64 [K], position in the model's list of pyramid levels.
+        location: int64 [K], row in the level-concatenated order of locations.
+    """
+
+    image_id: np.ndarray
+    category_id: np.ndarray
+    boxes: np.ndarray
+    score: np.ndarray
+    level: np.ndarray
+    location: np.ndarray
+
+    def as_array(self) -> np.ndarray:
+        """float64 [K, 7]: image_id, x, y, w, h, score, category_id, as `evaluation.coco_ap.evaluate` takes them."""
+        return np.column_stack([self.image_id, self.boxes, self.score, self.category_id]).astype(np.float64)
+
+
+def to_columns(result: "ImageResult", category_ids: np.ndarray) -> Columns:
+    """The detections of one image; those of classes that the data set lacks are left out.
+
+    Args:
+        result: from the predictor.
+        category_ids: int64 [C], the data set's id of each of the model's labels (`match_categories`).
+    """
+    category = category_ids[result.labels]
+    known = category != UNKNOWN_CATEGORY
+    corners = np.round(result.boxes[known], BOX_DECIMALS)
+    sides = np.round(corners[:, 2:] - corners[:, :2], BOX_DECIMALS)
+    return Columns(
+        image_id=np.full(int(known.sum()), result.image_id, dtype=np.int64),
+        category_id=category[known],
+        boxes=np.concatenate([corners[:, :2], sides], axis=1),
+        score=np.round(result.scores[known], SCORE_DECIMALS),
+        level=result.level[known],
+        location=result.location[known],
+    )
+
+
+def concatenate(parts: list[Columns]) -> Columns:
+    """The columns of many images as one."""
+    if not parts:
+        none = np.zeros(0, dtype=np.int64)
+        return Columns(none, none, np.zeros((0, 4)), np.zeros(0), none, none)
+    return Columns(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def match_categories(model: Categories, data: DetectionData) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The data set's category id of each of the model's labels: classes are matched by name, ids and order may differ.
+
+    Returns:
+        int64 [C], -1 where the data set lacks the class; and the names of those classes.
+
+    Raises:
+        DataError: the data set has classes that the model does not know, or names that are not unique.
+    """
+    if not len(data.categories) or model == data.categories:
+        return np.asarray(model.ids, dtype=np.int64), ()
+    ours, theirs = _by_name(model, "the model"), _by_name(data.categories, data.name)
+    unknown = [name for key, (_, name) in theirs.items() if key not in ours]
+    missing = tuple(name for key, (_, name) in ours.items() if key not in theirs)
+    if unknown:
+        raise DataError(
+            f"the classes of {data.name} are not those the model was trained on: unknown to the model: {_some(unknown)}; "
+            f"the model's other classes: {_some(missing) if missing else 'none'}",
+            "use a model trained on these classes, or rename the data set's categories; "
+            "to predict all the same, give `fcos predict` the folder of the images",
+        )
+    ids = [theirs[_key(name)][0] if _key(name) in theirs else UNKNOWN_CATEGORY for name in model.names]
+    return np.asarray(ids, dtype=np.int64), missing
+
+
+def _key(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").split())
+
+
+def _by_name(categories: Categories, owner: str) -> dict[str, tuple[int, str]]:
+    table: dict[str, tuple[int, str]] = {}
+    for category, name in zip(categories.ids, categories.names, strict=True):
+        if _key(name) in table:
+            raise DataError(
+                f"{owner} has two classes called {name!r} (ids {table[_key(name)][0]} and {category})",
+                "classes are matched by name: give each its own",
+            )
+        table[_key(name)] = (category, name)
+    return table
+
+
+def _some(names: tuple[str, ...] | list[str], limit: int = 8) -> str:
+    shown = ", ".join(names[:limit])
+    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+@dataclass
+class ResultWriter:
+    """Writes a COCO result list image by image. Made by `result_writer`.
+
+    Attributes:
+        images: images written so far.
+        detections: detections written so far.
+        invalid: detections left out because a number in them was not finite.
+        per_class: detections per category id.
+        image_rows: entries of a COCO `images` list, where they are collected.
+    """
+
+    file: IO[bytes]
+    category_ids: np.ndarray
+    data: DetectionData | None
+    images: int = 0
+    detections: int = 0
+    invalid: int = 0
+    per_class: dict[int, int] = field(default_factory=dict)
+    image_rows: list[dict[str, object]] = field(default_factory=list)
+    end: int = 0
+
+    def add(self, result: "ImageResult") -> None:
+        """Append the detections of one image."""
+        columns = to_columns(result, self.category_ids)
+        entries = [
+            f'{{"image_id": {image}, "category_id": {category}, "bbox": {json.dumps(box)}, "score": {score}}}'
+            for image, category, box, score in zip(*(column.tolist() for column in columns[:4]), strict=True)
+        ]
+        if self.data is not None:
+            width, height = result.size
+            name = self.data.file_names[result.index]
+            self.image_rows.append({"id": result.image_id, "file_name": name, "width": width, "height": height})
+        if entries:
+            lead = ",\n" if self.detections else "\n"
+            self.file.write((lead + ",\n".join(entries)).encode())
+        # From here on the image counts: an interruption before this line takes its entries back.
+        self.end = self.file.tell()
+        self.images += 1
+        self.detections += len(entries)
+        self.invalid += result.invalid
+        for category, count in zip(*np.unique(columns.category_id, return_counts=True), strict=True):
+            self.per_class[int(category)] = self.per_class.get(int(category), 0) + int(count)
+
+    def close(self) -> None:
+        """End the list after the last whole image."""
+        self.file.seek(self.end)
+        self.file.truncate()
+        self.file.write(b"\n]\n" if self.detections else b"]\n")
+
+
+@contextmanager
+def result_writer(
+    path: str | Path,
+    category_ids: np.ndarray,
+    *,
+    data: DetectionData | None = None,
+    categories: Categories | None = None,
+) -> Iterator[ResultWriter]:
+    """A COCO result list at `path`, streamed to a temporary file and put in place at the end.
+
+    Ctrl-C keeps what is done: the list ends after the last whole image, takes its place, and the interruption goes on.
+    Any other exception leaves an older file at `path` as it was.
+
+    Args:
+        path: the .json file.
+        category_ids: int64 [C], id of each of the model's labels.
+        data: for images without annotations: a companion file beside `path` (`companion_path`) lists them, with the
+            classes, in COCO's layout.
+        categories: the classes, for the companion file.
+    """
+    interrupted: KeyboardInterrupt | None = None
+    with atomic_file(path) as file:
+        file.write(b"[")
+        writer = ResultWriter(file, category_ids, data, end=1)
+        try:
+            yield writer
+        except KeyboardInterrupt as signal:
+            interrupted = signal
+        writer.close()
+    if data is not None:
+        with atomic_file(companion_path(path), "w") as file:
+            json.dump(_companion(writer.image_rows, categories, data.root), file, ensure_ascii=False, indent=1)
+    if interrupted is not None:
+        raise interrupted
+
+
+def companion_path(path: str | Path) -> Path:
+    """Where the images of a result list stand: `preds.json` -> `preds.images.json`."""
+    return Path(path).with_suffix(".images.json")
+
+
+def _companion(rows: list[dict[str, object]], categories: Categories | None, root: Path) -> dict[str, object]:
+    classes = zip(categories.ids, categories.names, strict=True) if categories else ()
+    return {
+        "info": {"description": "images of the result list beside this file", "root": str(root)},
+        "images": sorted(rows, key=lambda row: str(row["file_name"])),
+        "annotations": [],
+        "categories": [{"id": category, "name": name} for category, name in classes],
+    }
