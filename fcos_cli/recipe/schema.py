@@ -6,7 +6,7 @@ Section numbers refer to the FCOS paper (arXiv 1904.01355); "official" is the au
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, Strict
 
 from fcos_cli.geometry.pyramid import LocationOrigin, Pyramid, build_pyramid
 
@@ -14,7 +14,10 @@ Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
-Range = tuple[float, float]
+Bound = Annotated[float, Field(ge=0), AllowInfNan(True)]
+# TOML has arrays, not tuples: these two accept a list although tables are strict about types.
+Range = Annotated[tuple[Bound, Bound], Strict(False)]
+Span = Annotated[tuple[Positive, Positive], Strict(False)]
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnext101_32x8d", "resnext101_64x4d"]
 Norm = Literal["frozen_bn", "bn", "gn"]
@@ -25,9 +28,14 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class Table(BaseModel):
-    """One table of a recipe: frozen, and closed to keys that it does not know."""
+    """One table of a recipe: frozen, closed to keys that it does not know, and strict about types ("8" is no number).
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=True)
+    JSON carries infinite range ends as `Infinity`: `model_validate_json(model_dump_json())` gives the same recipe.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
 
 
 class BackboneConfig(Table):
@@ -43,7 +51,7 @@ class BackboneConfig(Table):
     )
     weights: str = Field(
         "msra/R-50",
-        description='Pretrained weights: a published name (see `fcos recipe weights`), a file, a URL; "" is from scratch.',
+        description='Pretrained: a published name (see `fcos recipe weights`), a file or a URL; "" is from scratch.',
     )
     weight_style: Literal["auto", "pytorch", "caffe"] = Field(
         "auto",
@@ -82,7 +90,7 @@ class HeadConfig(Table):
     normalize_targets: bool = Field(False, description="Distances in units of the level's stride (improved) or pixels.")
     quality: Quality = Field(
         "centerness",
-        description="centerness: a branch; iou: the branch learns the IoU; none: no branch; from_box: computed at test time.",
+        description="centerness: a branch; iou: the branch learns the IoU; none; from_box: from the predicted box.",
     )
     quality_tower: Literal["classification", "regression"] = Field(
         "classification", description="The tower that carries the quality branch (improved: regression)."
@@ -135,16 +143,20 @@ class LossConfig(Table):
 class DataConfig(Table):
     """The data set and how its images enter the network in training."""
 
-    dataset: str = Field("coco", description="A name (coco, shapes), a folder, or an annotation file.")
+    dataset: str = Field(
+        "coco",
+        description="A name (shapes is built in; coco and others lie under $FCOS_DATA, ./data, ./datasets), "
+        "a folder, or an annotation file.",
+    )
     train_split: str = Field("train", description="Split to train on.")
     val_split: str = Field("val", description="Split to evaluate on.")
-    short_side: int | tuple[int, int] = Field(800, description="Short side in pixels; [640, 800] draws it uniformly.")
+    short_side: Positive | Span = Field(800, description="Short side in pixels; [640, 800] draws it uniformly.")
     long_side: Positive = Field(1333, description="Largest long side in pixels.")
     flip: Fraction = Field(0.5, description="Probability of a horizontal flip.")
     vertical_flip: Fraction = Field(0.0, description="Probability of a vertical flip (microscopy, aerial images).")
     group_by_aspect: bool = Field(True, description="Batches of only wide or only tall images: less padding.")
     skip_empty: bool = Field(False, description="Leave images without objects out of training.")
-    workers: int = Field(
+    workers: Annotated[int, Field(ge=-1)] = Field(
         -1, description="Loader processes a rank; -1 chooses by the machine, 0 loads in the main process."
     )
 
@@ -152,13 +164,13 @@ class DataConfig(Table):
 class OptimizerConfig(Table):
     """Optimiser and its parameter groups (section 4; bias rules: official)."""
 
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Literal["sgd", "adamw"] = Field("sgd", description="Optimiser.")
     lr: Annotated[float, Field(gt=0)] = Field(0.01, description="Learning rate for `reference_batch` images.")
     reference_batch: Positive = Field(16, description="lr is scaled by train.batch_size / reference_batch.")
     momentum: Fraction = Field(0.9, description="Momentum of SGD.")
-    weight_decay: NonNegative = 1e-4
+    weight_decay: NonNegative = Field(1e-4, description="Weight decay of the convolutions' weights.")
     bias_lr_factor: NonNegative = Field(2.0, description="Biases learn this much faster.")
-    bias_weight_decay: NonNegative = 0.0
+    bias_weight_decay: NonNegative = Field(0.0, description="Weight decay of the biases.")
     norm_weight_decay: NonNegative = Field(1e-4, description="Weight decay of normalisation weights.")
     clip_norm: NonNegative = Field(0.0, description="Largest gradient norm; 0 is off.")
 
@@ -167,13 +179,13 @@ class ScheduleConfig(Table):
     """Learning rate over the iterations."""
 
     iterations: Positive = Field(90_000, description="Length of the training in optimiser steps.")
-    decay: Literal["step", "cosine"] = "step"
-    steps: list[int] = Field([60_000, 80_000], description="Iterations at which a step schedule decays.")
+    decay: Literal["step", "cosine"] = Field("step", description="Shape of the decay; cosine ends at 0.")
+    steps: list[Positive] = Field([60_000, 80_000], description="Iterations at which a step schedule decays.")
     gamma: Fraction = Field(0.1, description="Factor at each step.")
     warmup: Literal["constant", "linear", "none"] = Field(
         "constant", description="constant holds the factor (official)."
     )
-    warmup_iterations: Count = 500
+    warmup_iterations: Count = Field(500, description="Length of the warm-up.")
     warmup_factor: Fraction = Field(1 / 3, description="lr factor at the start of the warm-up.")
 
 
@@ -185,9 +197,9 @@ class TrainConfig(Table):
         1, description="Split each device's share of a step into this many passes, to save memory."
     )
     precision: Precision = Field("auto", description="auto: bfloat16 where the device computes it fast, else float32.")
-    channels_last: bool = True
+    channels_last: bool = Field(True, description="Keep images and features in channels-last memory order.")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Decay of an average of the weights; 0 is off.")
-    seed: int = 0
+    seed: Count = Field(0, description="Seed of weights, order and augmentation.")
     eval_every: Count = Field(0, description="Evaluate every this many iterations; 0: at the end only.")
     checkpoint_every: Count = Field(1000, description="Save `last` every this many iterations; 0: at the end only.")
     log_every: Positive = Field(20, description="Report every this many iterations.")
@@ -196,8 +208,8 @@ class TrainConfig(Table):
 class TestConfig(Table):
     """Prediction (section 3.1 and 4; section 7 of the constants)."""
 
-    short_side: Positive = 800
-    long_side: Positive = 1333
+    short_side: Positive = Field(800, description="Short side in pixels.")
+    long_side: Positive = Field(1333, description="Largest long side in pixels.")
     batch_size: Positive = Field(8, description="Images per pass when evaluating.")
     score_threshold: Fraction = Field(0.05, description="Candidates must exceed it.")
     threshold_on: Literal["class", "score"] = Field(
@@ -213,7 +225,7 @@ class TestConfig(Table):
 class Recipe(Table):
     """A whole recipe."""
 
-    description: str = ""
+    description: str = Field("", description="What the recipe is for, in one line.")
     published_ap: float | None = Field(
         None, description="The paper's AP on COCO (percent), where the recipe reproduces one."
     )

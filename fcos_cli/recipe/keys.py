@@ -1,0 +1,148 @@
+"""The keys of the schema as text: what each allows, its default, its description; and TOML spelling of values."""
+
+import json
+import re
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+import tomli_w
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from fcos_cli.recipe.schema import Recipe
+
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key: its dotted name, its table ("" at the top), what it allows in words, its choices if it has any."""
+
+    name: str
+    table: str
+    allowed: str
+    choices: tuple[str, ...]
+    default: Any
+    description: str
+    annotation: Any
+
+    def accepts(self, value: object) -> bool:
+        """Whether the schema takes this value for the key."""
+        try:
+            TypeAdapter(self.annotation, config=STRICT).validate_python(value)
+        except ValidationError:
+            return False
+        return True
+
+
+@cache
+def all_keys() -> dict[str, Key]:
+    """Every key of a recipe by its dotted name, in the order of the schema."""
+    return {key.name: key for key in _keys_of(Recipe, "")}
+
+
+@cache
+def all_tables() -> dict[str, str]:
+    """Every table by its dotted name ("" is the top), with what it is about."""
+    return dict(_tables_of(Recipe, ""))
+
+
+def _keys_of(model: type[BaseModel], table: str) -> Iterator[Key]:
+    prefix = f"{table}." if table else ""
+    for name, field in model.model_fields.items():
+        if _is_table(field):
+            yield from _keys_of(field.annotation, prefix + name)  # type: ignore[arg-type]
+        else:
+            annotation = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+            yield Key(
+                prefix + name,
+                table,
+                describe(annotation),
+                _choices(annotation),
+                field.default,
+                field.description or "",
+                annotation,
+            )
+
+
+def _tables_of(model: type[BaseModel], table: str) -> Iterator[tuple[str, str]]:
+    yield table, (model.__doc__ or "").partition("\n")[0]
+    for name, field in model.model_fields.items():
+        if _is_table(field):
+            yield from _tables_of(field.annotation, f"{table}.{name}" if table else name)  # type: ignore[arg-type]
+
+
+def _is_table(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def describe(annotation: Any) -> str:
+    """What a key of this type allows, in words: "a whole number >= 1", 'one of "sgd", "adamw"'."""
+    inner, constraints = _unwrap(annotation)
+    origin, parts = get_origin(inner), get_args(inner)
+    if origin is Literal:
+        return "one of " + ", ".join(toml_value(part) for part in parts)
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(part) for part in parts if part is not type(None))
+    if origin is list:
+        return f"an array of items, each {describe(parts[0])}"
+    if origin is tuple:
+        return f"an array of {len(parts)} items, each {describe(parts[0])}"
+    if inner is bool:
+        return "true or false"
+    if inner is str:
+        return "a text in quotes"
+    return ("a whole number" if inner is int else "a number") + _bounds(constraints)
+
+
+def _unwrap(annotation: Any) -> tuple[Any, list[Any]]:
+    """The bare type and its constraints, those inside pydantic's Field included."""
+    if get_origin(annotation) is not Annotated:
+        return annotation, []
+    inner, *metadata = get_args(annotation)
+    bare, constraints = _unwrap(inner)
+    for item in metadata:
+        constraints += item.metadata if isinstance(item, FieldInfo) else [item]
+    return bare, constraints
+
+
+def _bounds(constraints: list[Any]) -> str:
+    lower = upper = ""
+    for item in constraints:
+        if isinstance(item, annotated_types.Ge):
+            lower = f">= {item.ge}"
+        elif isinstance(item, annotated_types.Gt):
+            lower = f"> {item.gt}"
+        elif isinstance(item, annotated_types.Le):
+            upper = f"<= {item.le}"
+        elif isinstance(item, annotated_types.Lt):
+            upper = f"< {item.lt}"
+    bounds = " and ".join(bound for bound in (lower, upper) if bound)
+    return f" {bounds}" if bounds else ""
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    inner, _ = _unwrap(annotation)
+    return get_args(inner) if get_origin(inner) is Literal else ()
+
+
+def dotted(table: str, key: str) -> str:
+    """Dotted name of a key in a table; a key that TOML must quote is quoted."""
+    name = key if _BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+    return f"{table}.{name}" if table else name
+
+
+def toml_value(value: Any) -> str:
+    """One value as TOML on one line (tomli_w takes one line for each item of an array); None is "unset"."""
+    if value is None:
+        return "unset"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(toml_value(item) for item in value)}]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items()) + "}"
+    return tomli_w.dumps({"value": value}).removeprefix("value = ").rstrip("\n")

@@ -1,0 +1,184 @@
+"""Checks a recipe's values against the schema and the rules, and words everything that is wrong in one error."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import reduce
+from typing import Any
+
+from pydantic import ValidationError
+
+from fcos_cli.errors import RecipeError
+from fcos_cli.recipe.keys import Key, all_keys, all_tables, dotted, toml_value
+from fcos_cli.recipe.rules import contradictions
+from fcos_cli.recipe.schema import Recipe
+
+SHOWN_CHARACTERS = 80
+YES, NO = frozenset({"true", "yes", "on"}), frozenset({"false", "no", "off"})
+
+
+class InvalidRecipeError(RecipeError):
+    """A recipe that cannot hold. `problems` has one line for each thing to mend."""
+
+    def __init__(self, name: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        if len(problems) == 1:
+            message = f"recipe {name}: {problems[0]}"
+        else:
+            message = "\n".join([f"recipe {name}: {len(problems)} problems", *(f"  - {line}" for line in problems)])
+        super().__init__(message, "`fcos recipe keys` lists every key, what it allows and its default")
+
+
+def validate(values: Mapping[str, Any], *, name: str, origins: Mapping[str, str] | None = None) -> Recipe:
+    """The recipe that these nested tables stand for.
+
+    Args:
+        values: the tables as TOML gives them.
+        name: what to call the recipe in an error.
+        origins: dotted key -> where it was written, to say so in an error.
+
+    Raises:
+        InvalidRecipeError: unknown keys, wrong types or values, contradictions between keys; all of them at once.
+    """
+    origins = origins or {}
+    recipe, bad = _parse(values, origins)
+    # Keys that are wrong on their own stand at their defaults in `recipe`: no rule may judge them.
+    clashes = [clash for clash in contradictions(recipe) if not any(key in bad for key in clash.keys)]
+    problems = list(bad.values()) + [clash.message for clash in clashes]
+    if problems:
+        raise InvalidRecipeError(name, problems)
+    return recipe
+
+
+def _parse(values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[Recipe, dict[str, str]]:
+    """The recipe of the keys that are right (defaults for the others), and what is wrong with each of the others."""
+    try:
+        return Recipe.model_validate(values), {}
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False)
+    bad: dict[str, str] = {}
+    for item in found:
+        path = _key_path(item["loc"])
+        key = _name(path)
+        if key in bad:
+            continue  # one line a key: a union fails once for each of its members
+        given = _at(values, path)
+        if item["type"] == "extra_forbidden":
+            text = unknown_key(key, given)
+        elif key in all_tables():
+            text = f"{key} is a table of keys ([{key}]), not {_short(given)}"
+        else:
+            text = wrong_value(all_keys()[key], given)
+        origin = origins.get(key, "")
+        bad[key] = f"{text} ({origin})" if origin else text
+    return Recipe.model_validate(_without(values, bad)), bad
+
+
+def _key_path(location: Sequence[int | str]) -> tuple[str, ...]:
+    """The part of pydantic's location that names a table or key: it goes on into arrays and union members."""
+    path: tuple[str, ...] = ()
+    for part in location:
+        path = (*path, str(part))
+        if _name(path) not in all_tables():
+            break
+    return path
+
+
+def _name(path: Sequence[str]) -> str:
+    return reduce(dotted, path, "")
+
+
+def _at(values: Mapping[str, Any], path: Sequence[str]) -> Any:
+    here: Any = values
+    for part in path:
+        here = here[part]
+    return here
+
+
+def _without(values: Mapping[str, Any], bad: Mapping[str, str], table: str = "") -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in values.items():
+        name = dotted(table, key)
+        if name not in bad:
+            kept[key] = _without(value, bad, name) if isinstance(value, Mapping) else value
+    return kept
+
+
+def unknown_key(key: str, given: Any) -> str:
+    """ "unknown key train.batchsize; did you mean train.batch_size?", or what its table holds instead."""
+    table, _, last = key.rpartition(".")
+    noun = "table" if isinstance(given, Mapping) else "key"
+    nearest = _nearest_keys(table, last, noun)
+    if nearest:
+        return f"unknown {noun} {key}; did you mean {' or '.join(nearest)}?"
+    names = _members(table)
+    return f"unknown {noun} {key}; {f'[{table}]' if table else 'a recipe'} has {', '.join(names)}"
+
+
+def _members(table: str) -> list[str]:
+    """Names of the keys and tables right inside a table."""
+    names = [*all_keys(), *(name for name in all_tables() if name)]
+    return [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == table]
+
+
+def _nearest_keys(table: str, last: str, noun: str) -> list[str]:
+    """Dotted names that were likely meant: a near name in this table, then the same or a near name anywhere."""
+    prefix = f"{table}." if table else ""
+    here = difflib.get_close_matches(_plain(last), {_plain(name): name for name in _members(table)}, n=1, cutoff=0.7)
+    if here:
+        return [prefix + name for name in _members(table) if _plain(name) == here[0]][:1]
+    pool = list(all_tables()) if noun == "table" else list(all_keys())
+    by_last: dict[str, list[str]] = {}
+    for name in pool:
+        by_last.setdefault(_plain(name.rpartition(".")[2]), []).append(name)
+    if _plain(last) in by_last:
+        return by_last[_plain(last)][:3]
+    close = difflib.get_close_matches(_plain(last), by_last, n=1, cutoff=0.75)
+    return by_last[close[0]][:3] if close else []
+
+
+def _plain(name: str) -> str:
+    """Spelling without what people vary: case, dashes, underscores, British endings."""
+    return name.lower().replace("-", "").replace("_", "").replace("centre", "center").replace("normalise", "normalize")
+
+
+def wrong_value(key: Key, given: Any) -> str:
+    """ "train.batch_size = "8" must be a whole number >= 1; did you mean 8?"."""
+    text = f"{key.name} = {_short(given)} must be {key.allowed}"
+    nearest = _nearest_value(key, given)
+    return f"{text}; did you mean {nearest}?" if nearest else text
+
+
+def _nearest_value(key: Key, given: Any) -> str:
+    """The value that was likely meant, as TOML; "" where nothing is near."""
+    if key.choices:
+        by_plain = {_plain(choice): choice for choice in key.choices}
+        close = difflib.get_close_matches(_plain(str(given)), by_plain, n=1, cutoff=0.5)
+        return toml_value(by_plain[close[0]]) if close else ""
+    return next((toml_value(other) for other in _respellings(given) if key.accepts(other)), "")
+
+
+def _respellings(given: Any) -> Iterator[Any]:
+    """The same value in other types: "8" and 8.0 as 8, "yes" as true, 2017 as "2017", 4 as [4]."""
+    if isinstance(given, bool):
+        return
+    if isinstance(given, str):
+        if given.lower() in YES | NO:
+            yield given.lower() in YES
+        with suppress(ValueError):
+            number = float(given)
+            if number.is_integer():
+                yield int(number)
+            yield number
+    elif isinstance(given, int | float):
+        if float(given).is_integer():
+            yield int(given)
+        if given in (0, 1):
+            yield bool(given)
+        yield str(given)
+        yield [given]
+
+
+def _short(value: Any) -> str:
+    text = toml_value(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

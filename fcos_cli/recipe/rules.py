@@ -1,0 +1,124 @@
+"""Contradictions between keys: choices that are each allowed and cannot hold together.
+
+Every rule yields the keys it judges and one line: what clashes, and what to set instead. Allowed on purpose:
+`extra_from` without P6 and P7 (it has no effect), a box loss weighted by centre-ness without the branch (its targets
+need no branch), more detections than candidates of a level (there are several levels).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fcos_cli.recipe.keys import toml_value
+from fcos_cli.recipe.schema import DataConfig, Recipe
+
+
+class Clash(NamedTuple):
+    """The keys that contradict each other, and the line that says so."""
+
+    keys: tuple[str, ...]
+    message: str
+
+
+def contradictions(recipe: Recipe) -> list[Clash]:
+    """Everything in a recipe that cannot hold together; [] is a sound recipe."""
+    rules = (_frozen_random, _pyramid, _groups, _sizes, _schedule, _batch)
+    return [clash for rule in rules for clash in rule(recipe)]
+
+
+def _frozen_random(recipe: Recipe) -> Iterator[Clash]:
+    backbone = recipe.model.backbone
+    if backbone.weights or recipe.model.weights:
+        return
+    sources = ("model.backbone.weights", "model.weights")
+    if backbone.norm == "frozen_bn":
+        yield Clash(
+            ("model.backbone.norm", *sources),
+            'model.backbone.norm = "frozen_bn" without weights would freeze BatchNorm at random: set '
+            'model.backbone.weights (see `fcos recipe weights`), or model.backbone.norm = "bn" or "gn"',
+        )
+    if backbone.frozen_stages > 0:
+        yield Clash(
+            ("model.backbone.frozen_stages", *sources),
+            f"model.backbone.frozen_stages = {backbone.frozen_stages} without weights would freeze random layers: set "
+            "model.backbone.weights, or model.backbone.frozen_stages = 0",
+        )
+
+
+def _pyramid(recipe: Recipe) -> Iterator[Clash]:
+    pyramid = recipe.model.pyramid
+    levels, ranges = "model.pyramid.levels", "model.pyramid.ranges"
+    try:
+        pyramid.model_copy(update={"ranges": None}).geometry()
+    except ValueError as error:
+        yield Clash((levels,), f"{levels} = {toml_value(pyramid.levels)}: {error}")
+        return
+    try:
+        pyramid.geometry()
+    except ValueError as error:
+        count = (
+            f" ({levels} = {toml_value(pyramid.levels)})" if len(pyramid.ranges or ()) != len(pyramid.levels) else ""
+        )
+        yield Clash((levels, ranges), f"{ranges} = {toml_value(pyramid.ranges)}: {error}{count}")
+
+
+def _groups(recipe: Recipe) -> Iterator[Clash]:
+    head, channels = recipe.model.head, recipe.model.pyramid.channels
+    if head.norm == "gn" and head.convs > 0 and channels % head.groups:
+        divisors = [count for count in range(1, min(channels, 32) + 1) if channels % count == 0]
+        yield Clash(
+            ("model.head.groups", "model.head.norm", "model.head.convs", "model.pyramid.channels"),
+            f"model.head.groups = {head.groups} does not divide model.pyramid.channels = {channels}: "
+            f"set model.head.groups = {divisors[-1]}",
+        )
+
+
+def _sizes(recipe: Recipe) -> Iterator[Clash]:
+    low, high = short_sides(recipe.data)
+    if low > high:
+        yield Clash(
+            ("data.short_side",), f"data.short_side = [{low}, {high}] is [smallest, largest]: set [{high}, {low}]"
+        )
+    for table, short, long in (
+        ("data", max(low, high), recipe.data.long_side),
+        ("test", recipe.test.short_side, recipe.test.long_side),
+    ):
+        if short > long:
+            yield Clash(
+                (f"{table}.short_side", f"{table}.long_side"),
+                f"{table}.short_side = {short} is above {table}.long_side = {long}: set {table}.long_side >= {short}",
+            )
+
+
+def short_sides(data: DataConfig) -> tuple[int, int]:
+    """Smallest and largest short side in training, in pixels."""
+    return data.short_side if isinstance(data.short_side, tuple) else (data.short_side, data.short_side)
+
+
+def _schedule(recipe: Recipe) -> Iterator[Clash]:
+    schedule = recipe.schedule
+    end = schedule.iterations
+    if schedule.decay == "step" and schedule.steps:
+        steps = toml_value(schedule.steps)
+        if any(later <= earlier for earlier, later in zip(schedule.steps, schedule.steps[1:], strict=False)):
+            yield Clash(("schedule.steps", "schedule.decay"), f"schedule.steps = {steps} must ascend")
+        elif schedule.steps[-1] >= end:
+            suggestion = toml_value(sorted({max(1, end * 2 // 3), max(1, end * 8 // 9)})) if end > 2 else "[]"
+            yield Clash(
+                ("schedule.steps", "schedule.decay", "schedule.iterations"),
+                f"schedule.steps = {steps} reach beyond schedule.iterations = {end}: set schedule.steps = {suggestion}",
+            )
+    if schedule.warmup != "none" and schedule.warmup_iterations > end:
+        yield Clash(
+            ("schedule.warmup_iterations", "schedule.warmup", "schedule.iterations"),
+            f"schedule.warmup_iterations = {schedule.warmup_iterations} is longer than schedule.iterations = {end}: "
+            f"set schedule.warmup_iterations = {end // 10}",
+        )
+
+
+def _batch(recipe: Recipe) -> Iterator[Clash]:
+    batch, passes = recipe.train.batch_size, recipe.train.accumulate
+    if batch % passes:
+        yield Clash(
+            ("train.batch_size", "train.accumulate"),
+            f"train.accumulate = {passes} does not divide train.batch_size = {batch}: passes are equal",
+        )
