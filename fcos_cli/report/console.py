@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -83,3 +83,16 @@ class _PlainAdvance:
         if self.total and self.done >= self.next_line:
             say(f"{self.label}: {self.done} of {self.total}")
             self.next_line += max(1, -(-self.total // 10))
+
+
+def print_metrics(metrics: Mapping[str, float | None], published_ap: float | None = None) -> None:
+    """COCO's twelve figures in percent on stdout, precision beside recall; with the paper's AP where there is one."""
+
+    def percent(key: str) -> str:
+        value = metrics[key]
+        return "-" if value is None else f"{100 * value:.1f}"
+
+    rows = [(a, percent(a), b, percent(b)) for a, b in zip(list(metrics)[:6], list(metrics)[6:], strict=True)]
+    print_table("COCO metrics, %", ("precision", "", "recall", ""), rows)
+    if published_ap is not None:
+        out.print(f"the paper's AP on COCO val2017: {published_ap}")

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from fcos_cli.errors import SetupError
 
-
 T = TypeVar("T")
 
 

@@ -1,4 +1,4 @@
-"""A run's diary: lines for people (screen and log.txt), rows for programs (metrics.jsonl), a bar where there is a screen."""
+"""A run's diary: lines for people (screen, log.txt), rows for programs (metrics.jsonl), a bar on a terminal."""
 
 import json
 import time

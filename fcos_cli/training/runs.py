@@ -100,7 +100,9 @@ def find_run(which: str | None, recipe_name: str | None) -> RunFolder:
     found = resumable(lambda name: not stem or name.startswith(f"{stem}-"))
     if not found:
         of = f" of the recipe {recipe_name}" if recipe_name else ""
-        raise UsageError(f"no run{of} to resume under {RUNS}/", f"start one: fcos train {recipe_name or 'recipes/shapes.toml'}")
+        raise UsageError(
+            f"no run{of} to resume under {RUNS}/", f"start one: fcos train {recipe_name or 'recipes/shapes.toml'}"
+        )
     return found[0]
 
 

@@ -14,6 +14,7 @@ from fcos_cli.data.loader import Batch
 from fcos_cli.errors import FcosError
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.losses import DetectionLoss
+from fcos_cli.model.precision import Precision
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.training.checkpoint import TrainingState
 from fcos_cli.training.distributed import World
@@ -24,7 +25,7 @@ PARTS = ("loss", "classification", "box", "quality", "positives")
 WAITING_WORTH_SAYING = 0.2
 
 
-class TrainingDiverged(FcosError):
+class TrainingDivergedError(FcosError):
     """The loss or the weights are no longer finite."""
 
 
@@ -43,17 +44,17 @@ class Trainer:
         model: on the device of `world`, weights loaded.
         recipe: resolved.
         world: this process among all.
-        dtype: what autocast computes in, or None for float32.
+        precision: what the network computes in.
         log: where lines and rows go.
     """
 
-    def __init__(self, model: FCOS, recipe: Recipe, world: World, dtype: torch.dtype | None, log: TrainingLog) -> None:
-        self.model, self.recipe, self.world, self.dtype, self.log = model, recipe, world, dtype, log
+    def __init__(self, model: FCOS, recipe: Recipe, world: World, precision: Precision, log: TrainingLog) -> None:
+        self.model, self.recipe, self.world, self.precision, self.log = model, recipe, world, precision, log
         self.iteration, self.best_ap = 0, -1.0
         self.loss = DetectionLoss(recipe, model.pyramid, model.units)
         self.optimizer = build_optimizer(model, recipe)
         self.averaged = AveragedWeights(model, recipe.train.ema) if recipe.train.ema else None
-        self.scaler = torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16)
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=precision.dtype == torch.float16)
         self.layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
         self.network: nn.Module = model
         if world.size > 1:
@@ -71,7 +72,7 @@ class Trainer:
         """Trains up to iteration `until`. Returns False when `stop` ended it before.
 
         Raises:
-            TrainingDiverged: a loss is not finite; no checkpoint was written since.
+            TrainingDivergedError: a loss is not finite; no checkpoint was written since.
         """
         train, total = self.recipe.train, self.recipe.schedule.iterations
         look_every = train.log_every if self.world.device.type == "cuda" else 1
@@ -108,7 +109,7 @@ class Trainer:
         sums = torch.zeros(4, device=device)
         for number, (pixels, target, which) in enumerate(zip(inputs, targets, assigned, strict=True), start=1):
             with self._no_sync(number < len(passes)):
-                with torch.autocast(device.type, dtype=self.dtype, enabled=self.dtype is not None):
+                with self.precision.autocast():
                     outputs = self.network(pixels)
                 losses = self.loss(outputs, self.model.head.scales, target, which, norm)
                 self.scaler.scale(losses.total / len(passes)).backward()
@@ -126,12 +127,12 @@ class Trainer:
         """All that a resumed training needs.
 
         Raises:
-            TrainingDiverged: a loss or a weight is not finite: such a state is never saved.
+            TrainingDivergedError: a loss or a weight is not finite: such a state is never saved.
         """
         self._look()
         largest = torch.stack(torch._foreach_norm(list(self.model.parameters()), float("inf"))).sum()
         if not math.isfinite(float(largest)):
-            raise TrainingDiverged(f"the weights are not finite after iteration {self.iteration}")
+            raise TrainingDivergedError(f"the weights are not finite after iteration {self.iteration}")
         return TrainingState(
             iteration=self.iteration,
             model=self.model.state_dict(),
@@ -199,8 +200,8 @@ class Trainer:
         self.log.row({"iteration": self.iteration, **row, "lr": lr, "images_per_second": rate, "waiting": waiting})
 
 
-def _diverged(step: _Step) -> TrainingDiverged:
+def _diverged(step: _Step) -> TrainingDivergedError:
     parts = dict(zip(PARTS, step.values.tolist(), strict=True))
     losses = ", ".join(f"{name} {parts[name]:.4g}" for name in PARTS[1:4])
     images = ", ".join(map(str, step.image_ids[:8])) + (", ..." if len(step.image_ids) > 8 else "")
-    return TrainingDiverged(f"the loss is not finite at iteration {step.iteration}: {losses}; images {images}")
+    return TrainingDivergedError(f"the loss is not finite at iteration {step.iteration}: {losses}; images {images}")
