@@ -85,7 +85,7 @@ class Predictor:
         self.test = test.model_copy(update={"score_threshold": lowered})
 
     def run(self, data: DetectionData, failed: list[Failure] | None = None) -> Iterator[ImageResult]:
-        """Results of every readable image, as they come: images of like shape share a batch, so not in the data's order.
+        """Results of every readable image, as they come: images of like shape share a batch, whatever the data's order.
 
         Args:
             data: images; annotations are not looked at.
@@ -118,7 +118,7 @@ class Predictor:
 
 
 def to_original(found: Detections, batch: Batch) -> Iterator[ImageResult]:
-    """One result per image of the batch, boxes mapped from the network input to the original image and clipped to it."""
+    """One result per image, boxes mapped from the network input to the original image and clipped to it."""
     image, boxes, scores, labels, level, location = (column.numpy() for column in found)
     boxes = boxes.astype(np.float64)
     valid = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)

@@ -89,8 +89,8 @@ def match_categories(model: Categories, data: DetectionData) -> tuple[np.ndarray
     missing = tuple(name for key, (_, name) in ours.items() if key not in theirs)
     if unknown:
         raise DataError(
-            f"the classes of {data.name} are not those the model was trained on: unknown to the model: {_some(unknown)}; "
-            f"the model's other classes: {_some(missing) if missing else 'none'}",
+            f"the model does not know these classes of {data.name}: {_some(unknown)}; "
+            f"what it knows besides: {_some(missing) if missing else 'nothing'}",
             "use a model trained on these classes, or rename the data set's categories; "
             "to predict all the same, give `fcos predict` the folder of the images",
         )

@@ -3,12 +3,15 @@
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
+Rectangle = tuple[float, float, float, float]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _GOLDEN = 0.618034
 _PAPER: Colour = (250, 250, 248)
@@ -91,18 +94,18 @@ def contact_sheet(
     small, large = _font(max(12, tile_size // 26)), _font(max(15, tile_size // 18))
     caption = _line_height(small) + gap // 2 if any(tile.title for tile in tiles) else 0
     pictures = [_scaled(tile, names, tile_size) for tile in tiles]
-    cell_height = max(picture.height for picture in pictures) + caption
+    heights = [max(p.height for p in pictures[row * columns : (row + 1) * columns]) + caption for row in range(rows)]
     legend = "solid: detections    dashed: annotations" if any(tile.truth_boxes is not None for tile in tiles) else ""
     top = gap + (_line_height(large) + gap if title or legend else 0)
     width = gap + columns * (tile_size + gap)
-    sheet = Image.new("RGB", (width, top + rows * (cell_height + gap)), _PAPER)
+    sheet = Image.new("RGB", (width, top + sum(heights) + rows * gap), _PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((gap, gap), title, fill=_INK, font=large)
     pen.text((width - gap - pen.textlength(legend, font=small), gap), legend, fill=_INK, font=small)
     for position, (tile, picture) in enumerate(zip(tiles, pictures, strict=True)):
         row, column = divmod(position, columns)
         x = gap + column * (tile_size + gap) + (tile_size - picture.width) // 2
-        y = top + row * (cell_height + gap) + (cell_height - caption - picture.height) // 2
+        y = top + sum(heights[:row]) + row * gap + (heights[row] - caption - picture.height) // 2
         sheet.paste(picture, (x, y))
         if tile.title:
             line = _shortened(pen, tile.title, small, tile_size)
@@ -124,7 +127,7 @@ def save_picture(picture: Image.Image, path: str | Path) -> None:
 
 
 def _scaled(tile: Tile, names: Sequence[str], size: int) -> Image.Image:
-    """The tile's picture with its longer side at `size`; boxes are drawn after scaling, so that lines and text stay sharp."""
+    """The tile's picture, its longer side `size` pixels; boxes are drawn after scaling, so that lines stay sharp."""
     image = Image.fromarray(np.ascontiguousarray(tile.pixels)).convert("RGB")
     ratio = size / max(image.size)
     smooth = Image.Resampling.BICUBIC if ratio > 1 else Image.Resampling.LANCZOS
@@ -144,18 +147,18 @@ def _overlay(
 ) -> None:
     pen = ImageDraw.Draw(picture)
     side = min(picture.size)
-    line = max(1, round(side / 200))
-    font = _font(int(np.clip(side / 32, 10, 40)))
-    order = range(len(boxes)) if scores is None else np.argsort(scores, kind="stable")
+    line = max(2, round(side / 180))
+    font = _font(int(np.clip(side / 34, 10, 36)))
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    order = list(range(len(boxes)) if scores is None else np.argsort(scores, kind="stable"))
     for row in order:
         # A dark rim keeps the line visible on a background of its own colour.
         _frame(pen, boxes[row], (0, 0, 0), line, grow=1)
         _frame(pen, boxes[row], colour_of(int(labels[row])), line)
     for box in () if truth is None else np.asarray(truth, dtype=np.float64).reshape(-1, 4):
-        _dashed(pen, box, max(1, line // 2), dash=max(4, side // 60))
-    taken: list[tuple[float, float, float, float]] = []
-    for row in reversed(list(order)):
+        _dashed(pen, box, dash=max(3, side // 70))
+    taken: list[Rectangle] = []
+    for row in reversed(order):
         label = int(labels[row])
         text = names[label] if scores is None else f"{names[label]} {float(scores[row]):.2f}"
         _tag(pen, picture.size, boxes[row], text, colour_of(label), font, taken)
@@ -167,17 +170,17 @@ def _frame(pen: ImageDraw.ImageDraw, box: np.ndarray, colour: Colour, width: int
     pen.rectangle((x0 - grow, y0 - grow, x1 + grow, y1 + grow), outline=colour, width=width + 2 * grow)
 
 
-def _dashed(pen: ImageDraw.ImageDraw, box: np.ndarray, width: int, dash: int) -> None:
-    """A frame of white dashes on black, readable on any image."""
+def _dashed(pen: ImageDraw.ImageDraw, box: np.ndarray, dash: int) -> None:
+    """A thin frame of white dashes with dark ends, readable on any image, that leaves a frame below it visible."""
     x0, y0, x1, y1 = (float(value) for value in box)
     corners = [(x0, y0), (x1 - 1, y0), (x1 - 1, y1 - 1), (x0, y1 - 1), (x0, y0)]
-    for (ax, ay), (bx, by) in zip(corners, corners[1:], strict=False):
-        length = max(abs(bx - ax), abs(by - ay))
-        steps = max(1, int(length // dash))
-        for step in range(steps):
+    for (ax, ay), (bx, by) in pairwise(corners):
+        steps = max(1, round(max(abs(bx - ax), abs(by - ay)) / dash))
+        for step in range(0, steps, 2):
             start, end = step / steps, (step + 1) / steps
             ends = (ax + (bx - ax) * start, ay + (by - ay) * start, ax + (bx - ax) * end, ay + (by - ay) * end)
-            pen.line(ends, fill=_TRUTH if step % 2 == 0 else (0, 0, 0), width=width)
+            pen.line(ends, fill=_TRUTH, width=1)
+            pen.point((*ends[:2], *ends[2:]), fill=(0, 0, 0))
 
 
 def _tag(
@@ -186,24 +189,34 @@ def _tag(
     box: np.ndarray,
     text: str,
     colour: Colour,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    taken: list[tuple[float, float, float, float]],
+    font: Font,
+    taken: list[Rectangle],
 ) -> None:
-    """The name on its colour: above the box, else inside its top, else below; where no other name stands, if possible."""
+    """The name on its colour, at the first free place along the box's edges.
+
+    Where every place is taken by a better detection's name, it is left out: names on names cannot be read, the frame's
+    colour still tells the class.
+    """
     pad = 2
     width, height = pen.textlength(text, font=font) + 2 * pad, _line_height(font) + pad
-    x = min(max(0.0, float(box[0])), max(0.0, size[0] - width))
-    places = [float(box[1]) - height, float(box[1]), float(box[3]), float(box[3]) - height]
-    fitting = [y for y in places if 0 <= y <= size[1] - height] or [
-        min(max(0.0, places[0]), max(0.0, size[1] - height))
-    ]
-    y = next((y for y in fitting if not any(_overlap((x, y, x + width, y + height), t) for t in taken)), fitting[0])
-    taken.append((x, y, x + width, y + height))
-    pen.rectangle((x, y, x + width, y + height), fill=colour)
-    pen.text((x + pad, y), text, fill=_text_colour(colour), font=font)
+    x0, y0, x1, y1 = (float(value) for value in box)
+    room_x, room_y = max(0.0, size[0] - width), max(0.0, size[1] - height)
+    for x, y in ((x0, y0 - height), (x0, y0), (x0, y1), (x1 - width, y0 - height), (x1, y0), (x1 - width, y1 - height)):
+        if not -1 <= y <= room_y:
+            continue
+        place = (min(max(0.0, x), room_x), y, min(max(0.0, x), room_x) + width, y + height)
+        if not any(_overlap(place, other) for other in taken):
+            break
+    else:
+        if taken:
+            return
+        place = (min(max(0.0, x0), room_x), min(max(0.0, y0), room_y), min(max(0.0, x0), room_x) + width, y0 + height)
+    taken.append(place)
+    pen.rectangle(place, fill=colour)
+    pen.text((place[0] + pad, place[1]), text, fill=_text_colour(colour), font=font)
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+def _overlap(a: Rectangle, b: Rectangle) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
@@ -213,18 +226,16 @@ def _text_colour(background: Colour) -> Colour:
     return (0, 0, 0) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else (255, 255, 255)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font(size: int) -> Font:
     return ImageFont.load_default(size=size)
 
 
-def _line_height(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
+def _line_height(font: Font) -> int:
     _, top, _, bottom = font.getbbox("Ågjpq|")
     return round(bottom + min(top, 2))
 
 
-def _shortened(
-    pen: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
-) -> str:
+def _shortened(pen: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
     while len(text) > 4 and pen.textlength(text, font=font) > width:
         text = text[: -5 if text.endswith("...") else -2] + "..."
     return text
