@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -46,10 +47,20 @@ def options(
     """FCOS object detection: train on your data, evaluate, understand the data, predict."""
 
 
+def with_optional_values(arguments: Sequence[str]) -> list[str]:
+    """`--resume` may stand without a value (the newest run) or before the recipe; Typer knows only options with one."""
+    filled: list[str] = []
+    for position, argument in enumerate(arguments):
+        following = arguments[position + 1] if position + 1 < len(arguments) else "-"
+        bare = argument == "--resume" and (following.startswith("-") or following.endswith(".toml"))
+        filled.append("--resume=newest" if bare else argument)
+    return filled
+
+
 def main() -> None:
     """Entry point: runs the app and turns what went wrong into one clear line and an exit code."""
     try:
-        app(prog_name="fcos")
+        app(with_optional_values(sys.argv[1:]), prog_name="fcos")
     except FcosError as error:
         console.fail(error.message, error.hint)
         sys.exit(error.exit_code)

@@ -83,7 +83,7 @@ def train(request: Request) -> Outcome | None:
             raise _with_advice(error, run, recipe) from None
         outcome = Outcome(run, recipe, validator.best, trainer.iteration, not finished, time.perf_counter() - started)
         if finished and here.main:
-            validator.leave_pictures(trainer.evaluated)
+            validator.leave_pictures(trainer)
             log.say(f"done in {duration(outcome.seconds)}: {run.path}")
         here.barrier()
         return outcome if here.main else None

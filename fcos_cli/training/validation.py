@@ -10,7 +10,7 @@ import torch.distributed as dist
 from fcos_cli.data.records import DetectionData
 from fcos_cli.evaluation.coco_ap import ClassResult, Evaluation, evaluate
 from fcos_cli.files import atomic_file
-from fcos_cli.inference.predictor import Predictor
+from fcos_cli.inference.predictor import Failure, Predictor
 from fcos_cli.inference.results import concatenate, to_columns
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.saved import save_detector
@@ -52,7 +52,7 @@ class Validator:
         trainer.best_ap = self.here.share(trainer.best_ap)
         trainer.model.train()
 
-    def leave_pictures(self, model: FCOS) -> None:
+    def leave_pictures(self, trainer: Trainer) -> None:
         """Draws the curves of the run, the classes' AP, and detections on validation images beside the truth."""
         from fcos_cli.report import plots
         from fcos_cli.training.pictures import draw_detections
@@ -61,7 +61,8 @@ class Validator:
             plots.plot_training(read_rows(self.run.metrics), self.run.pictures / "training.png")
             if self.best is not None:
                 plots.plot_per_class(self.best.per_class, self.run.pictures / "classes.png")
-            draw_detections(model, self.recipe, self.data, self.run.pictures / "detections.png", PICTURED_IMAGES)
+            picture = self.run.pictures / "detections.png"
+            draw_detections(trainer.evaluated, self.recipe, self.data, trainer.precision, picture, PICTURED_IMAGES)
         except OSError as error:
             warn(f"the pictures could not be written: {error}")
         else:
@@ -72,7 +73,10 @@ class Validator:
         share = self.data.subset(np.arange(self.here.rank, len(self.data), self.here.size))
         predictor = Predictor(model, self.recipe.test, precision=trainer.precision.name)
         ids = np.asarray(self.data.categories.ids, dtype=np.int64)
-        results = concatenate([to_columns(found, ids) for found in predictor.run(share)]).as_array()
+        failed: list[Failure] = []
+        results = concatenate([to_columns(found, ids) for found in predictor.run(share, failed)]).as_array()
+        for name, reason in failed:
+            warn(f"{name} cannot be read, its objects count as missed: {reason}")
         if self.here.size == 1:
             return results
         parts: list[np.ndarray | None] = [None] * self.here.size
