@@ -30,7 +30,7 @@ def draw_detections(
             labels=result.labels,
             scores=result.scores,
             truth_boxes=shown.boxes[shown.rows(result.index)],
-            caption=shown.file_names[result.index],
+            title=shown.file_names[result.index],
         )
         for result in results
     ]
