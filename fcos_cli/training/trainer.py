@@ -20,6 +20,7 @@ from fcos_cli.training.checkpoint import TrainingState
 from fcos_cli.training.distributed import World
 from fcos_cli.training.log import TrainingLog, duration
 from fcos_cli.training.optimizer import AveragedWeights, build_optimizer, learning_rate_factor, set_learning_rate
+from fcos_cli.training.passes import split_batch
 
 PARTS = ("loss", "classification", "box", "quality", "positives")
 WAITING_WORTH_SAYING = 0.2
@@ -101,7 +102,7 @@ class Trainer:
         """One optimiser step on this process's share of a batch, in `train.accumulate` passes."""
         device, schedule = self.world.device, self.recipe.schedule
         set_learning_rate(self.optimizer, self.recipe.learning_rate * learning_rate_factor(schedule, self.iteration))
-        passes = batch.split(self.recipe.train.accumulate)
+        passes = split_batch(batch, self.recipe.train.accumulate)
         inputs = [self.model.preprocess(part.images, self.layout).pixels for part in passes]
         targets = [part.targets.to(device) for part in passes]
         assigned = [self.loss.assign(t, *pixels.shape[2:]) for t, pixels in zip(targets, inputs, strict=True)]

@@ -1,0 +1,31 @@
+"""Gradient accumulation: one batch as several smaller ones."""
+
+import numpy as np
+
+from fcos_cli.data.loader import Batch, Targets
+
+
+def split_batch(batch: Batch, parts: int) -> list[Batch]:
+    """The images of a batch in `parts` runs of like length, each with its own targets; fewer where images are few."""
+    count = len(batch.images)
+    edges = np.linspace(0, count, min(parts, count) + 1).round().astype(int)
+    return [_part(batch, slice(int(a), int(b))) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def _part(batch: Batch, images: slice) -> Batch:
+    offsets = batch.targets.offsets[images.start : images.stop + 1]
+    rows = slice(int(offsets[0]), int(offsets[-1]))
+    targets = Targets(
+        boxes=batch.targets.boxes[rows],
+        labels=batch.targets.labels[rows],
+        ignore=batch.targets.ignore[rows],
+        offsets=offsets - offsets[0],
+    )
+    return Batch(
+        images=batch.images[images],
+        targets=targets,
+        image_ids=batch.image_ids[images],
+        indices=batch.indices[images],
+        ratios=batch.ratios[images],
+        original_sizes=batch.original_sizes[images],
+    )
