@@ -1,0 +1,154 @@
+"""Loading a whole batch: read, prepare, pack. Runs in a worker process or in the main one. NumPy only.
+
+Only what is small or flat crosses between processes: all images of a batch travel in one buffer, so that a batch costs
+one file descriptor, and a user's mistake travels as data (`Failure`), not as a traceback.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fcos_cli.data.records import DetectionData
+from fcos_cli.data.sampling import BatchPlan
+from fcos_cli.data.transforms import Prepared, draw_short_side, prepare
+from fcos_cli.errors import DataError
+from fcos_cli.recipe.schema import DataConfig
+
+SAMPLE_STREAM = 13
+# An image that cannot be read is replaced by the one at its place in the next batch of its group, this often.
+REPLACEMENTS = 20
+
+
+@dataclass
+class PackedBatch:
+    """A batch on its way between processes.
+
+    Attributes:
+        pixels: uint8 [sum of H * W * 3], the images one after another.
+        shapes: (height, width) of each image.
+        boxes: float32 [T, 4] xyxy in pixels of the prepared images, without degenerate ones.
+        labels: int32 [T].
+        ignore: bool [T], crowd boxes.
+        offsets: int64 [N + 1], the boxes of image i are rows offsets[i]:offsets[i + 1].
+        indices: positions of the images in the data set.
+        ratios: float64 [N, 2] (x, y), prepared pixels per original pixel.
+        original_sizes: int64 [N, 2] (width, height).
+        failed: (name, reason) of the images that could not be read.
+    """
+
+    pixels: np.ndarray
+    shapes: list[tuple[int, int]]
+    boxes: np.ndarray
+    labels: np.ndarray
+    ignore: np.ndarray
+    offsets: np.ndarray
+    indices: list[int]
+    ratios: np.ndarray
+    original_sizes: np.ndarray
+    failed: list[tuple[str, str]]
+
+
+@dataclass
+class Failure:
+    """A user's mistake that a worker met, to be raised as DataError by the main process."""
+
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class TrainBatches:
+    """Rank `rank`'s share of batch k: places rank, rank + world, ... of the global batch.
+
+    `images` are the positions in `data` that the plan's numbers stand for. What happens to an image depends on
+    (seed, iteration, place in the global batch), hence neither on the workers nor on the ranks.
+    """
+
+    data: DetectionData
+    images: np.ndarray
+    plan: BatchPlan
+    config: DataConfig
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    def __getitem__(self, iteration: int) -> PackedBatch | Failure:
+        group, number = self.plan.group_of(iteration)
+        size = self.plan.batch_size
+        samples: list[tuple[int, Prepared]] = []
+        failed: list[tuple[str, str]] = []
+        for place in range(self.rank, size, self.world):
+            for attempt in range(REPLACEMENTS + 1):
+                position = self.plan.stream(group, (number + attempt) * size + place, 1)[0]
+                index = int(self.images[position])
+                try:
+                    samples.append((index, self._sample(index, iteration, place)))
+                    break
+                except DataError as error:
+                    failed.append((self.data.file_names[index], error.message))
+            else:
+                return Failure(
+                    f"{self.data.name}: {REPLACEMENTS + 1} images in a row cannot be read, the last: {failed[-1][1]}",
+                    f"are the images below {self.data.root}? Check them all: fcos data check --images",
+                )
+        return pack(self.data, samples, failed)
+
+    def _sample(self, index: int, iteration: int, place: int) -> Prepared:
+        key = np.random.SeedSequence([SAMPLE_STREAM, self.seed, iteration, place])
+        flip, vertical_flip, scale = np.random.Generator(np.random.PCG64(key)).random(3)
+        return prepare(
+            self.data.read(index),
+            self.data.boxes[self.data.rows(index)],
+            draw_short_side(self.config.short_side, float(scale)),
+            self.config.long_side,
+            flip=bool(flip < self.config.flip),
+            vertical_flip=bool(vertical_flip < self.config.vertical_flip),
+        )
+
+
+@dataclass(frozen=True)
+class EvalBatches:
+    """The given groups of images as batches, resized to the test size; what cannot be read is left out and named."""
+
+    data: DetectionData
+    groups: Sequence[np.ndarray]
+    short_side: int
+    long_side: int
+
+    def __getitem__(self, number: int) -> PackedBatch:
+        samples: list[tuple[int, Prepared]] = []
+        failed: list[tuple[str, str]] = []
+        for index in map(int, self.groups[number]):
+            try:
+                boxes = self.data.boxes[self.data.rows(index)]
+                samples.append((index, prepare(self.data.read(index), boxes, self.short_side, self.long_side)))
+            except DataError as error:
+                failed.append((self.data.file_names[index], error.message))
+        return pack(self.data, samples, failed)
+
+
+def pack(
+    data: DetectionData, samples: Sequence[tuple[int, Prepared]], failed: Sequence[tuple[str, str]]
+) -> PackedBatch:
+    """Puts prepared images (index, image) and their boxes together; boxes without area are dropped."""
+    boxes, rows, counts = [np.zeros((0, 4))], [np.zeros(0, dtype=np.int64)], []
+    for index, sample in samples:
+        solid = (sample.boxes[:, 2:] > sample.boxes[:, :2]).all(axis=1) & np.isfinite(sample.boxes).all(axis=1)
+        boxes.append(sample.boxes[solid])
+        rows.append(data.offsets[index] + np.flatnonzero(solid))
+        counts.append(int(solid.sum()))
+    chosen = np.concatenate(rows)
+    images = [sample.image for _, sample in samples]
+    return PackedBatch(
+        pixels=np.concatenate([image.reshape(-1) for image in images]) if images else np.zeros(0, dtype=np.uint8),
+        shapes=[(image.shape[0], image.shape[1]) for image in images],
+        boxes=np.concatenate(boxes).astype(np.float32),
+        labels=data.labels[chosen].astype(np.int32),
+        ignore=data.crowd[chosen].astype(bool),
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        indices=[index for index, _ in samples],
+        ratios=np.array([sample.ratios for _, sample in samples], dtype=np.float64).reshape(-1, 2),
+        original_sizes=np.array([sample.original_size for _, sample in samples], dtype=np.int64).reshape(-1, 2),
+        failed=list(failed),
+    )
