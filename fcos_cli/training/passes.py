@@ -1,5 +1,7 @@
 """Gradient accumulation: one batch as several smaller ones."""
 
+import itertools
+
 import numpy as np
 
 from fcos_cli.data.loader import Batch, Targets
@@ -9,7 +11,7 @@ def split_batch(batch: Batch, parts: int) -> list[Batch]:
     """The images of a batch in `parts` runs of like length, each with its own targets; fewer where images are few."""
     count = len(batch.images)
     edges = np.linspace(0, count, min(parts, count) + 1).round().astype(int)
-    return [_part(batch, slice(int(a), int(b))) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [_part(batch, slice(int(a), int(b))) for a, b in itertools.pairwise(edges)]
 
 
 def _part(batch: Batch, images: slice) -> Batch:
