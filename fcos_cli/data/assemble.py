@@ -1,0 +1,69 @@
+"""From what a reader found in the files to a `DetectionData`: useless boxes out, the rest grouped by image."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fcos_cli.data.images import read_from_folder
+from fcos_cli.data.records import Categories, DetectionData, group_by_image
+
+NO_AREA = "boxes with a side of zero or less"
+NOT_FINITE = "boxes with NaN, infinite or missing coordinates"
+
+
+def assemble(
+    *,
+    name: str,
+    categories: Categories,
+    root: Path,
+    image_ids: np.ndarray,
+    file_names: Sequence[str],
+    sizes: np.ndarray,
+    image_index: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    crowd: np.ndarray | None = None,
+    areas: np.ndarray | None = None,
+    box_ids: np.ndarray | None = None,
+    annotated: bool = True,
+    dropped: Mapping[str, int] | None = None,
+) -> DetectionData:
+    """A data set of image files from its N images and B boxes in any order.
+
+    Boxes with a side of zero or less and boxes that are not finite are left out and counted in `dropped`.
+
+    Args:
+        image_index: int [B], position of each box's image.
+        boxes: float64 [B, 4], xyxy in pixels.
+        labels: int [B], contiguous.
+        crowd: bool [B]; None: none is.
+        areas: float64 [B], NaN where unknown: then width * height.
+        box_ids: int64 [B]; None: the boxes that are kept are numbered from 1.
+        dropped: what the reader itself left out.
+    """
+    sides = boxes[:, 2:] - boxes[:, :2]
+    finite = np.isfinite(boxes).all(axis=1)
+    solid = (sides > 0).all(axis=1)
+    kept = np.flatnonzero(finite & solid)
+    order, offsets = group_by_image(image_index[kept], len(image_ids))
+    rows = kept[order]
+    counts = {**(dropped or {}), NOT_FINITE: int((~finite).sum()), NO_AREA: int((finite & ~solid).sum())}
+    box_areas = sides.prod(axis=1)
+    return DetectionData(
+        name=name,
+        categories=categories,
+        image_ids=image_ids,
+        file_names=file_names,
+        sizes=sizes,
+        boxes=boxes[rows],
+        labels=labels[rows].astype(np.int32),
+        crowd=np.zeros(rows.size, dtype=bool) if crowd is None else crowd[rows],
+        areas=(box_areas if areas is None else np.where(np.isfinite(areas), areas, box_areas))[rows],
+        box_ids=np.arange(1, rows.size + 1, dtype=np.int64) if box_ids is None else box_ids[rows],
+        offsets=offsets,
+        root=root,
+        reader=read_from_folder,
+        annotated=annotated,
+        dropped={reason: count for reason, count in counts.items() if count},
+    )

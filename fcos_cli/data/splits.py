@@ -1,0 +1,91 @@
+"""The splits of a data set: their names as people write them, and how each is opened."""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fcos_cli.data.records import DetectionData
+from fcos_cli.errors import DataError
+
+ALL = "all"
+"""Name of the one split of a data set that is not divided."""
+
+_MEANINGS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+_CLASS_FILES = ("classes.txt", "labels.txt", "obj.names", "class_names.txt")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split: `open` reads its annotations, `count` counts its images (None where that would take long)."""
+
+    open: Callable[[], DetectionData]
+    count: Callable[[], int | None]
+
+
+def meaning(name: str) -> str | None:
+    """train, val or test where a name such as `instances_valid2017` says so, else None."""
+    meanings = {_MEANINGS[token] for token in re.split(r"[^a-z]+", name.lower()) if token in _MEANINGS}
+    return meanings.pop() if len(meanings) == 1 else None
+
+
+def choose_split(wanted: str | None, splits: Mapping[str, Split], data: str) -> str:
+    """The split that `wanted` names: itself, in another case, or another name for the same (val: valid, val2017).
+
+    Raises:
+        DataError: there is no such split, several fit, or none was named and there are several.
+    """
+    names = list(splits)
+    if wanted is None:
+        if len(names) == 1:
+            return names[0]
+        raise DataError(f"{data} has several splits: {', '.join(names)}", "choose one with --split")
+    exact = [name for name in names if name == wanted] or [name for name in names if name.lower() == wanted.lower()]
+    if exact:
+        return exact[0]
+    if names == [ALL]:
+        raise DataError(f"{data} is not divided into splits, so it has no split {wanted}", "leave --split out")
+    alike = [name for name in names if meaning(wanted) is not None and meaning(name) == meaning(wanted)]
+    plain = [name for name in alike if len(re.findall(r"[a-z]+", name.lower())) == 1]
+    if len(plain or alike) == 1:
+        return (plain or alike)[0]
+    if alike:
+        raise DataError(
+            f"{data} has several splits that {wanted} may mean: {', '.join(alike)}", "give one of these names"
+        )
+    near = difflib.get_close_matches(wanted, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"choose one of these with --split {names[0]}"
+    raise DataError(f"{data} has no split {wanted}; it has {', '.join(names)}", hint)
+
+
+def class_names_file(*folders: Path) -> tuple[Path, list[str]] | None:
+    """The first file of class names, one a line, in these folders."""
+    for folder in folders:
+        for name in _CLASS_FILES:
+            if (folder / name).is_file():
+                lines = read_lines(folder / name)
+                repeated = sorted({line for line in lines if lines.count(line) > 1})
+                if repeated:
+                    raise DataError(f"{folder / name}: class {repeated[0]} stands there more than once")
+                return folder / name, lines
+    return None
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file without surrounding blanks; empty lines are left out."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8 text", "save it as UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
