@@ -36,6 +36,12 @@ def bundled() -> dict[str, Path]:
     return dict(sorted(names.items(), key=lambda item: (item[0].count("/"), item[0])))
 
 
+def bundled_name(path: Path) -> str | None:
+    """The bundled name of a file, None where it is not bundled."""
+    resolved = path.resolve()
+    return next((name for name, other in bundled().items() if other.resolve() == resolved), None)
+
+
 def shown(path: Path) -> str:
     """The path as a person would type it: relative where it lies below the current folder."""
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fcos_cli.errors import RecipeError
-from fcos_cli.recipe.files import bundled, find_base, find_recipe, read_toml, shown
+from fcos_cli.recipe.files import bundled, bundled_name, find_base, find_recipe, read_toml, shown
 from fcos_cli.recipe.keys import dotted, toml_value
 from fcos_cli.recipe.problems import validate
 from fcos_cli.recipe.schema import Recipe
@@ -17,13 +17,15 @@ from fcos_cli.recipe.schema import Recipe
 __all__ = ["LoadedRecipe", "bundled", "load_recipe", "parse_override", "to_toml"]
 
 OVERRIDE_SOURCE = "--set"
+OWN_KEYS = ("description", "published_ap")
+"""What `extends` does not hand down: they speak of the recipe itself."""
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _DATES = (datetime.date, datetime.time)
 
 
 @dataclass(frozen=True)
 class LoadedRecipe:
-    """A recipe that holds: its short name (fit for a folder's name), its file, the base it extends, and its values."""
+    """A sound recipe: its name (bundled, or else its file's stem), its file, its values, and the file it extends."""
 
     name: str
     source: Path
@@ -53,15 +55,16 @@ def load_recipe(spec: str, overrides: Sequence[str] = ()) -> LoadedRecipe:
                 f"{shown(source)} extends {shown(base)}, which extends {inherited['extends']!r}: one level only",
                 f"extend {inherited['extends']!r} directly and repeat the lines of {shown(base)} that you need",
             )
-        for name in ("description", "published_ap"):
-            inherited.pop(name, None)
+        for key in OWN_KEYS:
+            inherited.pop(key, None)
         origins = _origins(inherited, shown(base)) | origins
         values = merge(inherited, values)
     for override in overrides:
         change = parse_override(override)
         origins |= _origins(change, OVERRIDE_SOURCE)
         values = merge(values, change)
-    return LoadedRecipe(source.stem, source, validate(values, name=spec, origins=origins), base)
+    name = bundled_name(source) or source.stem
+    return LoadedRecipe(name, source, validate(values, name=spec, origins=origins), base)
 
 
 def _base_of(value: object, source: Path) -> Path:
