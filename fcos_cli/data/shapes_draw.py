@@ -3,6 +3,8 @@
 Arithmetic is kept to what IEEE 754 and Pillow's integer code fix exactly, so that an image is the same everywhere.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -11,6 +13,7 @@ from fcos_cli.data.shapes_layout import Layout
 PIXEL_STREAM = 2
 NOISE = 10.0
 _COLOUR_TRIES = 8
+_CORNERS = 12
 _SUPERSAMPLE_SMALL, _SUPERSAMPLE_LARGE, _SMALL = 8, 4, 32
 # How much red, green and blue differ to the eye.
 _EYE = np.array([0.55, 0.75, 0.36], dtype=np.float32)
@@ -22,15 +25,14 @@ def draw_image(layout: Layout, image: int, key: tuple[int, ...]) -> np.ndarray:
     width, height = (int(side) for side in layout.sizes[image])
     canvas, grounds = _ground(rng, height, width)
     rows = range(int(layout.offsets[image]), int(layout.offsets[image + 1]))
-    fills: list[np.ndarray] = []
+    fills: dict[int, np.ndarray] = {}
     for row in rows:
-        below = [
-            fills[i] for i, other in enumerate(rows[: len(fills)]) if _touch(layout.boxes[row], layout.boxes[other])
-        ]
-        fills.append(_contrasting(rng, [*grounds, *below]))
-        _paint(canvas, *layout.outline(row), fills[-1], rng)
-    canvas += (rng.random((height, width, 1), dtype=np.float32) - np.float32(0.5)) * np.float32(NOISE)
-    return np.clip(canvas, 0, 255).astype(np.uint8)
+        below = [fill for other, fill in fills.items() if _touch(layout.boxes[row], layout.boxes[other])]
+        fills[row] = _contrasting(rng, [*grounds, *below])
+        _paint(canvas, *layout.outline(row), fills[row], rng)
+    canvas += (rng.random((height, width), dtype=np.float32) - np.float32(0.5)) * np.float32(NOISE)
+    np.clip(canvas, 0, 255, out=canvas)
+    return np.ascontiguousarray(canvas.astype(np.uint8).transpose(1, 2, 0))
 
 
 def _touch(a: np.ndarray, b: np.ndarray) -> bool:
@@ -41,7 +43,7 @@ def _contrasting(rng: np.random.Generator, others: list[np.ndarray]) -> np.ndarr
     """The random colour that lies farthest from the nearest of `others`."""
     tries = rng.random((_COLOUR_TRIES, 3), dtype=np.float32) * 255
     # Away from grey: a strong channel and a weak one make a colour that is nice to look at.
-    tries = np.clip((tries - 128) * np.float32(1.5) + 128, 0, 255)
+    tries = np.clip((tries - 128) * np.float32(1.35) + 128, 0, 255)
     apart = ((tries[:, None] - np.array(others, dtype=np.float32)[None]) * _EYE) ** 2
     return tries[np.argmax((apart[..., 0] + apart[..., 1] + apart[..., 2]).min(axis=1))]
 
@@ -60,13 +62,16 @@ def _wave(phase: np.ndarray) -> np.ndarray:
 
 
 def _ground(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A textured ground, float32 [H, W, 3], and the two colours that it lies between."""
+    """A textured ground, float32 [3, H, W], and the two colours [3] that it lies between."""
     y = np.arange(height, dtype=np.float32)[:, None] / np.float32(160)
     x = np.arange(width, dtype=np.float32)[None] / np.float32(160)
-    first = rng.random(3, dtype=np.float32) * 200 + np.float32(28)
-    second = np.clip(first + (rng.random(3, dtype=np.float32) - np.float32(0.5)) * 130, 10, 245)
-    kind, slope, pace, shift = rng.random(4, dtype=np.float32)
-    across = (slope * 2 - 1) * x + (1 - np.abs(slope * 2 - 1)) * y
+    level, step, kind, slope, pace, shift = rng.random(6).tolist()
+    # Muted colours, that the shapes stand out from; the second one is clearly lighter or darker.
+    first = (rng.random(3, dtype=np.float32) - np.float32(0.5)) * 90 + (55 + 145 * level)
+    contrast = (32 + 38 * step) * (1 if level < 0.5 else -1)
+    second = np.clip(first + (rng.random(3, dtype=np.float32) - np.float32(0.5)) * 50 + contrast, 5, 250)
+    slope = 2 * slope - 1
+    across = slope * x + (1 - abs(slope)) * y
     if kind < 0.25:
         mix = _clouds(rng, height, width, 4 + int(pace * 5))
     elif kind < 0.45:
@@ -77,39 +82,42 @@ def _ground(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarr
         mix = _wave(x * (3 + 8 * pace) + shift) * _wave(y * (3 + 8 * pace))
     else:
         mix = _clouds(rng, height, width, 48 + int(pace * 40))
-    mix = np.float32(0.75) * mix + np.float32(0.25) * _clouds(rng, height, width, 6)
-    return first + (second - first) * mix[..., None], [first, second]
+    mix = 0.75 * mix + 0.25 * _clouds(rng, height, width, 6)
+    return _channels(first) + _channels(second - first) * mix, [first, second]
+
+
+def _channels(colour: np.ndarray) -> np.ndarray:
+    """[3] -> [3, 1, 1]: a colour against planes."""
+    return colour[:, None, None]
 
 
 def _paint(
     canvas: np.ndarray, outline: np.ndarray, hole: np.ndarray | None, fill: np.ndarray, rng: np.random.Generator
 ) -> None:
-    """Paints one shape into the canvas, in place: shaded, and for two shapes in three with a darker or lighter rim."""
-    height, width = canvas.shape[:2]
-    shade, tilt, rim, rim_width = rng.random(4, dtype=np.float32)
+    """Paints one shape into the canvas [3, H, W]: shaded, and two times in three with a darker or lighter rim."""
+    height, width = canvas.shape[1:]
+    shade, tilt, rim, rim_width = rng.random(4).tolist()
     low = np.clip(np.floor(outline.min(axis=0)).astype(int), 0, (width - 1, height - 1))
     high = np.clip(np.ceil(outline.max(axis=0)).astype(int), low + 1, (width, height))
     size = (int(high[0] - low[0]), int(high[1] - low[1]))
     scale = _SUPERSAMPLE_SMALL if max(size) <= _SMALL else _SUPERSAMPLE_LARGE
     curves = [_to_mask(points, low, scale) for points in (outline, hole) if points is not None]
-    alpha = _coverage(size, scale, curves)
-    x = np.linspace(-1, 1, size[0], dtype=np.float32)[None]
-    y = np.linspace(-1, 1, size[1], dtype=np.float32)[:, None]
-    light = (shade - np.float32(0.3)) * 50 * ((tilt * 2 - 1) * x + (1 - np.abs(tilt * 2 - 1)) * y)
-    colour = np.clip(fill + light[..., None], 0, 255)
+    x = (np.arange(size[0], dtype=np.float32) / size[0] - np.float32(0.5))[None]
+    y = (np.arange(size[1], dtype=np.float32) / size[1] - np.float32(0.5))[:, None]
+    tilt = 2 * tilt - 1
+    light = ((shade - 0.35) * 160) * (tilt * x + (1 - abs(tilt)) * y)
+    colour = np.clip(_channels(fill) + light, 0, 255)
     if rim < 2 / 3:
-        thickness = max(1.0, (0.02 + 0.04 * float(rim_width)) * max(size))
-        edge = _edge(size, scale, curves, thickness)[..., None]
+        thickness = max(1.0, (0.02 + 0.04 * rim_width) * max(size))
         tone = fill * np.float32(0.35) if rim < 1 / 3 else fill * np.float32(0.4) + np.float32(153)
-        colour += (tone - colour) * edge
-    part = canvas[low[1] : high[1], low[0] : high[0]]
-    part += (colour - part) * alpha[..., None]
+        colour += (_channels(tone) - colour) * _edge(size, scale, curves, thickness)
+    part = canvas[:, low[1] : high[1], low[0] : high[0]]
+    part += (colour - part) * _coverage(size, scale, curves)
 
 
 def _to_mask(points: np.ndarray, corner: np.ndarray, scale: int) -> list[tuple[float, float]]:
     """Pixel coordinates -> coordinates of the supersampled mask, whose integers are sample centres."""
-    moved = (points - corner) * scale - 0.5
-    return [(float(x), float(y)) for x, y in moved]
+    return [(x, y) for x, y in ((points - corner) * scale - 0.5).tolist()]
 
 
 def _coverage(size: tuple[int, int], scale: int, curves: list[list[tuple[float, float]]]) -> np.ndarray:
@@ -126,5 +134,12 @@ def _edge(size: tuple[int, int], scale: int, curves: list[list[tuple[float, floa
     mask = Image.new("L", (size[0] * scale, size[1] * scale))
     pen = ImageDraw.Draw(mask)
     for curve in curves:
-        pen.line([*curve, curve[0], curve[1]], fill=255, width=round(2 * thickness * scale), joint="curve")
+        width = round(2 * thickness * scale)
+        if len(curve) <= _CORNERS:
+            pen.line([*curve, *curve[:2]], fill=255, width=width, joint="curve")
+            continue
+        # Rounded joints are slow; along an arc a second line from middle to middle closes the gaps at its vertices.
+        middles = [((x0 + x1) / 2, (y0 + y1) / 2) for (x0, y0), (x1, y1) in pairwise([*curve, *curve[:2]])]
+        pen.line([*curve, curve[0]], fill=255, width=width)
+        pen.line(middles, fill=255, width=width)
     return np.asarray(mask.reduce(scale), dtype=np.float32) * np.float32(1 / 255)

@@ -8,9 +8,9 @@ import numpy as np
 MIN_SIDE, MAX_SIDE = 144, 176
 EMPTY_SHARE = 0.05
 PROPOSALS, MAX_OBJECTS = 14, 7
-# Quantiles of the longer side of a shape in pixels: a tenth below 16, a tenth above 88, between them log-uniform.
-SIZE_QUANTILES = (0.0, 0.10, 0.90, 1.0)
-SIZES = (8.0, 16.0, 88.0, 144.0)
+# The longer side of a proposed shape in pixels at these quantiles, log-uniform between them: few are tiny or huge.
+SIZE_QUANTILES = (0.0, 0.04, 0.86, 1.0)
+SIZES = (8.0, 16.0, 88.0, 150.0)
 MIN_VISIBLE = 0.5
 # Two boxes share at most this part of the smaller one, unless it is that much smaller than the other and may lie on it.
 MAX_OVERLAP, NESTED = 0.35, 0.12
