@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from fcos_cli.errors import SetupError, UsageError
+
 
 @contextmanager
 def atomic_file(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
@@ -36,6 +38,27 @@ def atomic_file(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
             temporary.unlink()
         raise
     sync_folder(target.parent)
+
+
+def check_writable(path: str | Path) -> None:
+    """Make sure, before long work starts, that a file can be written at `path`; makes its folder.
+
+    Raises:
+        UsageError: `path` is a folder.
+        SetupError: the folder cannot be made or written to.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise UsageError(
+            f"{target} is a folder, not a file to write", f"name a file in it, such as {target / 'out.json'}"
+        )
+    probe = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SetupError(f"cannot write {target}: {error.strerror}", "choose a place that you may write to") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,7 +10,11 @@ from fcos_cli.evaluation.coco_ap import Evaluation, evaluate
 from fcos_cli.inference.predictor import Failure, ImageResult, Predictor
 from fcos_cli.inference.results import concatenate, match_categories, to_columns
 from fcos_cli.model.fcos import FCOS
+from fcos_cli.model.saved import Detector
 from fcos_cli.recipe.schema import Precision, TestConfig
+
+# Below this AP50 something is likely wrong, rather than hard.
+SUSPICIOUS_AP50 = 0.05
 
 
 def evaluate_detector(
@@ -54,3 +58,22 @@ def evaluate_detector(
             on_result(result)
     found = concatenate(parts).as_array()
     return evaluate(data, found), found
+
+
+def explain_low(detector: Detector, evaluation: Evaluation) -> list[str]:
+    """Likely reasons why a detector's precision is next to nothing; none where it is not."""
+    ap50 = evaluation.metrics["AP50"]
+    if ap50 is None or ap50 >= SUSPICIOUS_AP50:
+        return []
+    recipe = detector.recipe
+    reasons = list(evaluation.notes)
+    iteration = detector.metadata.get("iteration", "")
+    if iteration.isdigit() and int(iteration) < recipe.schedule.iterations // 2:
+        reasons.append(f"these weights are from iteration {iteration} of {recipe.schedule.iterations}: train on")
+    if recipe.model.backbone.weights:
+        reasons.append(
+            f"the backbone started from {recipe.model.backbone.weights} in {detector.model.style} style: weights of "
+            "the other style ruin the features (see model.backbone.weight_style)"
+        )
+    reasons.append("look at some images: fcos predict IMAGES --out preds.json --draw pictures")
+    return reasons

@@ -145,7 +145,7 @@ class ResultWriter:
         """Append the detections of one image."""
         columns = to_columns(result, self.category_ids)
         entries = [
-            f'{{"image_id": {image}, "category_id": {category}, "bbox": {json.dumps(box)}, "score": {score}}}'
+            _entry(image, category, box, score)
             for image, category, box, score in zip(*(column.tolist() for column in columns[:4]), strict=True)
         ]
         if self.data is not None:
@@ -207,8 +207,27 @@ def result_writer(
 
 
 def companion_path(path: str | Path) -> Path:
-    """Where the images of a result list stand: `preds.json` -> `preds.images.json`."""
-    return Path(path).with_suffix(".images.json")
+    """Where the images of a result list are listed: `preds.json` -> `preds.images.json`."""
+    path = Path(path)
+    stem = path.stem if path.suffix.lower() == ".json" else path.name
+    return path.with_name(f"{stem}.images.json")
+
+
+def write_results(path: str | Path, results: np.ndarray) -> None:
+    """Write detections [K, 7] (image_id, x, y, w, h, score, category_id) as a COCO result list.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with atomic_file(path) as file:
+        for row, (image, *box, score, category) in enumerate(results.tolist()):
+            file.write(b",\n" if row else b"[\n")
+            file.write(_entry(int(image), int(category), box, score).encode())
+        file.write(b"\n]\n" if len(results) else b"[]\n")
+
+
+def _entry(image_id: int, category_id: int, box: list[float], score: float) -> str:
+    return f'{{"image_id": {image_id}, "category_id": {category_id}, "bbox": {box}, "score": {score}}}'
 
 
 def _companion(rows: list[dict[str, object]], categories: Categories | None, root: Path) -> dict[str, object]:
@@ -216,6 +235,5 @@ def _companion(rows: list[dict[str, object]], categories: Categories | None, roo
     return {
         "info": {"description": "images of the result list beside this file", "root": str(root)},
         "images": sorted(rows, key=lambda row: str(row["file_name"])),
-        "annotations": [],
         "categories": [{"id": category, "name": name} for category, name in classes],
     }

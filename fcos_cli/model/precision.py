@@ -11,7 +11,11 @@ from fcos_cli.errors import SetupError
 from fcos_cli.recipe.schema import Precision as PrecisionName
 
 _CPU_FLAGS = Path("/proc/cpuinfo")
-_DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES: dict[PrecisionName, torch.dtype | None] = {
+    "float32": None,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,9 @@ class Precision:
     device_type: str
 
     @property
-    def name(self) -> str:
-        """ "float32", "bfloat16" or "float16"."""
-        return str(self.dtype or torch.float32).removeprefix("torch.")
+    def name(self) -> PrecisionName:
+        """float32, bfloat16 or float16, as a recipe writes it."""
+        return next(name for name, dtype in _DTYPES.items() if dtype == self.dtype)
 
     def autocast(self) -> AbstractContextManager[None]:
         """Compute in this precision inside the block."""

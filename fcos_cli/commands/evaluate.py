@@ -1,0 +1,170 @@
+"""`fcos eval`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fcos_cli.errors import UsageError
+from fcos_cli.recipe.schema import Precision
+from fcos_cli.report import console
+
+if TYPE_CHECKING:
+    from fcos_cli.data.records import DetectionData
+    from fcos_cli.evaluation.coco_ap import Evaluation
+
+
+def evaluate(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[WEIGHTS|RUN]",
+            help="A .safetensors file or a run folder [default: the newest run's best].",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="The data set [default: the one of the weights' recipe].", show_default=False),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Its split [default: the recipe's data.val_split, or the only one].", show_default=False),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Evaluate this COCO result list instead of a model.", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="auto takes bfloat16 where the device is fast at it.")] = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images a pass [default: the recipe's test.batch_size].", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the detections, as a COCO result list.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object with the metrics.")] = False,
+) -> None:
+    """Evaluate a detector, or a file of predictions, as COCO does: twelve figures, and AP of each class."""
+    if predictions is not None:
+        _evaluate_file(model, data, split, predictions, out, as_json)
+    else:
+        _evaluate_model(model, data, split, device, precision, batch_size, out, as_json)
+
+
+def _evaluate_file(
+    model: str | None, data: str | None, split: str | None, predictions: Path, out: Path | None, as_json: bool
+) -> None:
+    if model is not None:
+        raise UsageError("give weights or --predictions, not both", f"fcos eval --predictions {predictions} --data D")
+    if data is None:
+        raise UsageError("--predictions needs the data set they are for", "add --data (a name, folder or COCO file)")
+    if out is not None:
+        raise UsageError(f"--out writes detections, and {predictions} holds them already", "leave --out away")
+
+    from fcos_cli.evaluation.coco_ap import evaluate as evaluate_results
+    from fcos_cli.evaluation.coco_ap import load_results
+    from fcos_cli.inference.sources import open_annotated
+
+    results = load_results(predictions)
+    truth = open_annotated(data, split)
+    evaluation = evaluate_results(truth, results)
+    _show(
+        evaluation,
+        truth,
+        list(evaluation.notes),
+        {"predictions": str(predictions), "detections": len(results)},
+        as_json=as_json,
+    )
+
+
+def _evaluate_model(
+    model: str | None,
+    data: str | None,
+    split: str | None,
+    device: str,
+    precision: Precision,
+    batch_size: int | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from fcos_cli.files import check_writable
+    from fcos_cli.inference.evaluator import evaluate_detector, explain_low
+    from fcos_cli.inference.predictor import Failure
+    from fcos_cli.inference.results import write_results
+    from fcos_cli.inference.sources import open_annotated
+    from fcos_cli.model.precision import choose_device, choose_precision
+    from fcos_cli.model.saved import load_detector, newest_run
+
+    if out is not None:
+        check_writable(out)
+    chosen_device = choose_device(device)
+    chosen_precision = choose_precision(precision, chosen_device)
+    detector = load_detector(model or newest_run())
+    console.say(f"weights: {detector.path}" + ("" if model else " (the newest run's)"))
+    wanted = detector.recipe.data
+    truth = open_annotated(data or wanted.dataset, split, preferred=wanted.val_split)
+    console.say(f"data: {truth.name}, {len(truth)} images" + ("" if data else " (the recipe's; choose with --data)"))
+    console.say(f"{chosen_device}, {chosen_precision.reason}")
+    failed: list[Failure] = []
+    with console.progress("evaluating", len(truth)) as step:
+        evaluation, results = evaluate_detector(
+            detector.model,
+            detector.recipe.test,
+            detector.categories,
+            truth,
+            device=chosen_device,
+            precision=precision,
+            batch_size=batch_size,
+            failed=failed,
+            on_result=lambda result: step(1),
+        )
+    if out is not None:
+        write_results(out, results)
+    if failed:
+        console.warn(f"{len(failed)} of {len(truth)} images could not be read; their objects count as missed:")
+        for failure in failed:
+            console.say(f"  {failure.reason}")
+    about = {
+        "weights": str(detector.path),
+        "device": str(chosen_device),
+        "precision": chosen_precision.name,
+        "detections": len(results),
+        "out": str(out) if out else None,
+        "failed": [failure._asdict() for failure in failed],
+    }
+    published = detector.recipe.published_ap
+    _show(evaluation, truth, explain_low(detector, evaluation), about, as_json=as_json, published_ap=published)
+
+
+def _show(
+    evaluation: "Evaluation",
+    data: "DetectionData",
+    reasons: list[str],
+    about: dict[str, Any],
+    *,
+    as_json: bool,
+    published_ap: float | None = None,
+) -> None:
+    if as_json:
+        console.print_json(
+            {
+                "data": data.name,
+                "images": len(data),
+                **about,
+                "metrics": evaluation.metrics,
+                "per_class": [row._asdict() for row in evaluation.per_class],
+                "notes": reasons,
+            }
+        )
+    else:
+        rows = [(row.name, _percent(row.AP), _percent(row.AP50), row.boxes) for row in evaluation.per_class]
+        console.print_table(f"{data.name}, by class, %", ("class", "AP", "AP50", "objects"), rows)
+        console.print_metrics(evaluation.metrics, published_ap)
+    for reason in reasons:
+        console.warn(reason)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

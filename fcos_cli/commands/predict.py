@@ -1,0 +1,147 @@
+"""`fcos predict`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fcos_cli.errors import DataError
+from fcos_cli.recipe.schema import Precision
+from fcos_cli.report import console
+
+if TYPE_CHECKING:
+    from fcos_cli.inference.job import Summary
+
+INTERRUPTED = 130
+TOP_CLASSES = 10
+
+
+def predict(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help="Images, folders (searched recursively), 'patterns/*.jpg', or one data set."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The COCO result list to write.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="A .safetensors file or a run folder [default: the newest run's best].", show_default=False),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Smallest score to report [default: all above the recipe's test.score_threshold; pictures: 0.3].",
+            show_default=False,
+        ),
+    ] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also write the images with their boxes here.", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="auto takes bfloat16 where the device is fast at it.")] = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images a pass [default: the recipe's test.batch_size].", show_default=False),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of the data set, where SOURCE is one.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object about what was done.")] = False,
+) -> None:
+    """Find objects in images and write them as a COCO result list.
+
+    Boxes are x, y, width, height in pixels of the original images, with the data set's own category ids. For bare
+    images, OUT.images.json beside it lists image ids, file names and classes. Images that cannot be read are named at
+    the end; the exit code is 3 if that is all of them. Ctrl-C keeps what is done.
+    """
+    from fcos_cli.files import check_writable
+    from fcos_cli.inference.sources import open_sources
+
+    check_writable(out)
+    if draw is not None:
+        check_writable(draw / "picture.jpg")
+    data = open_sources(sources, split)
+    if not len(data):
+        raise DataError(f"{data.name} has no images", "give images, a folder of images or a data set")
+
+    from fcos_cli.inference.job import PICTURE_THRESHOLD, predict_to_file
+    from fcos_cli.inference.predictor import Predictor
+    from fcos_cli.model.precision import choose_device
+    from fcos_cli.model.saved import load_detector, newest_run
+
+    chosen_device = choose_device(device)
+    detector = load_detector(weights or newest_run())
+    console.say(f"weights: {detector.path}" + ("" if weights else " (the newest run's; choose with --weights)"))
+    predictor = Predictor(
+        detector.model,
+        detector.recipe.test,
+        device=chosen_device,
+        precision=precision,
+        batch_size=batch_size,
+        threshold=threshold,
+    )
+    console.say(f"{chosen_device}, {predictor.precision.reason}")
+    with console.progress("predicting", len(data)) as step:
+        summary = predict_to_file(
+            predictor,
+            detector.categories,
+            data,
+            out,
+            pictures=draw,
+            picture_threshold=PICTURE_THRESHOLD if threshold is None else threshold,
+            step=step,
+        )
+    _report(summary, out, len(data))
+    if as_json:
+        console.print_json(
+            {
+                "out": str(out),
+                "images_file": str(summary.companion) if summary.companion else None,
+                "pictures": str(draw) if draw else None,
+                "images": summary.images,
+                "detections": summary.detections,
+                "failed": [failure._asdict() for failure in summary.failed],
+                "interrupted": summary.interrupted,
+                "seconds": round(summary.seconds, 3),
+                "weights": str(detector.path),
+                "device": str(chosen_device),
+                "precision": predictor.precision.name,
+            }
+        )
+    else:
+        _show(summary, out)
+    if summary.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if summary.failed and not summary.images:
+        raise DataError(f"none of the {len(data)} images could be read", "fcos data check --images says what is wrong")
+
+
+def _report(summary: "Summary", out: Path, total: int) -> None:
+    """What the user must know besides the result, on stderr."""
+    if summary.interrupted:
+        console.warn(f"interrupted: {out} holds the detections of {summary.images} of {total} images")
+    if summary.absent:
+        console.warn(f"not written, because the data set has no such class: {', '.join(summary.absent)}")
+    if summary.invalid:
+        console.warn(f"{summary.invalid} detections were not finite and are left out: these weights have diverged")
+    if summary.failed:
+        console.warn(f"{len(summary.failed)} of {total} images could not be read:")
+        for failure in summary.failed:
+            console.say(f"  {failure.reason}")
+
+
+def _show(summary: "Summary", out: Path) -> None:
+    rate = summary.images / summary.seconds if summary.seconds else 0.0
+    rows: list[tuple[str, object]] = [
+        ("images", summary.images),
+        ("detections", summary.detections),
+        ("images/s", f"{rate:.1f}"),
+    ]
+    rows += [(f"  {name}", count) for name, count in summary.per_class[:TOP_CLASSES]]
+    if len(summary.per_class) > TOP_CLASSES:
+        rows.append(("  other classes", sum(count for _, count in summary.per_class[TOP_CLASSES:])))
+    console.print_table(str(out), ("", "count"), rows)
