@@ -1,0 +1,21 @@
+"""Detection ops for FCOS-like detectors: assignment, losses, decoding, non-maximum suppression.
+
+Imports only torch and NumPy, and knows nothing of the toolkit around it. One op is one module, imported by its name:
+`from fcos_kernels.assign import assign`. Modules load on first use, so that `fcos_kernels.paint` serves programs that
+have no need of torch.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+__all__ = ["assign", "box_loss", "decode", "focal_loss", "loss", "nms", "paint", "reference"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,141 @@
+"""Box losses of pairs of boxes that share a location, with closed-form gradients.
+
+A box is its distances l, t, r, b from the location. With w = l + r, h = t + b and s the smoothing (official FCOS: 1):
+
+    I = (min(l, l') + min(r, r')) (min(t, t') + min(b, b'))      U = w h + w' h' - I      J = (I + s) / (U + s)
+    cw = max(l, l') + max(r, r')     ch = max(t, t') + max(b, b')     C = cw ch
+    iou:        -log max(J, 1e-12)                                   (UnitBox, arXiv 1608.01471)
+    linear_iou: 1 - J
+    giou:       1 - J + (C - U) / C                                  (arXiv 1902.09630)
+    diou:       1 - J + d / c                                        (arXiv 1911.08287)
+                d = ((r - l) - (r' - l'))^2 / 4 + the same of b - t: squared distance of the centres; c = cw^2 + ch^2
+    ciou:       diou + a v,   v = 4 / pi^2 (atan(w' / h') - atan(w / h))^2,   a = v / (1 - J + v + 1e-7), a constant
+
+Below the floor of -log J the gradient is 0. Where two distances are equal, min and max pass half of the gradient on.
+All is finite for distances from 0 to 1e17 against targets above 0.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fcos_kernels.checks import LOGIT_DTYPES, check_choice, check_same_device, check_tensor
+from fcos_kernels.focal_loss import compute_dtype, scaled
+
+KINDS = ("iou", "linear_iou", "giou", "diou", "ciou")
+IOU_FLOOR = 1e-12
+ALPHA_FLOOR = 1e-7
+SQUARE_FLOOR = 1e-12
+
+
+class BoxTerms(NamedTuple):
+    """loss [P]; gradient [P, 4] of each loss by its predicted distances; iou [P], without smoothing."""
+
+    loss: Tensor
+    gradient: Tensor
+    iou: Tensor
+
+
+def box_loss(
+    predicted: Tensor, target: Tensor, kind: str = "giou", *, weights: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
+    """Box loss summed over pairs: a float32 scalar (float64 for float64 boxes), differentiable in `predicted`.
+
+    Args:
+        predicted: [P, 4] distances l, t, r, b >= 0, any unit; float32, bfloat16 or float16.
+        target: [P, 4] distances > 0 in the same unit.
+        kind: iou (-log IoU), linear_iou, giou, diou or ciou.
+        weights: [P] factor of each pair's loss.
+        smoothing: added to intersection and union.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, shape, device or name.
+    """
+    check_tensor("predicted", predicted, LOGIT_DTYPES, [None, 4])
+    check_tensor("target", target, LOGIT_DTYPES, [len(predicted), 4])
+    if weights is not None:
+        check_tensor("weights", weights, LOGIT_DTYPES, [len(predicted)])
+    check_same_device(predicted, target=target, weights=weights)
+    check_box_loss(kind, smoothing)
+    total: Tensor = _BoxLoss.apply(predicted, target, kind, weights, smoothing)
+    return total
+
+
+def check_box_loss(kind: str, smoothing: float) -> None:
+    """Raise ValueError for an unknown kind or a smoothing below 0."""
+    check_choice("box_loss", kind, KINDS)
+    if not smoothing >= 0:
+        raise ValueError(f"iou_smoothing must be 0 or above, not {smoothing}")
+
+
+class _BoxLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, predicted: Tensor, target: Tensor, kind: str, weights: Tensor | None, smoothing: float
+    ) -> Tensor:
+        dtype = compute_dtype(predicted)
+        with torch.autocast(predicted.device.type, enabled=False):
+            terms = box_terms(predicted.to(dtype), target.to(dtype), kind, smoothing)
+            factor = torch.ones_like(terms.loss) if weights is None else weights.to(dtype)
+            ctx.save_for_backward((terms.gradient * factor[:, None]).to(predicted.dtype))
+            return (terms.loss * factor).sum(dtype=torch.float64).to(dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (grad,) = ctx.saved_tensors
+        return scaled(grad, incoming), None, None, None, None
+
+
+def box_terms(predicted: Tensor, target: Tensor, kind: str, smoothing: float) -> BoxTerms:
+    """Loss, gradient and plain IoU of each pair of boxes [P, 4]; float32 or float64."""
+    size = predicted[:, :2] + predicted[:, 2:]
+    target_size = target[:, :2] + target[:, 2:]
+    smaller = torch.minimum(predicted, target)
+    shared = smaller[:, :2] + smaller[:, 2:]
+    larger = torch.maximum(predicted, target)
+    hull = larger[:, :2] + larger[:, 2:]
+    # d min(p, t) / dp: 1 where the prediction is the smaller, 1/2 where they are equal
+    low = torch.heaviside(target - predicted, predicted.new_full((), 0.5))
+
+    intersection = shared.prod(1)
+    union = size.prod(1) + target_size.prod(1) - intersection
+    d_intersection = low * _across(shared)
+    d_union = _across(size) - d_intersection
+    plain = intersection / union
+    iou = (intersection + smoothing) / (union + smoothing)
+    d_iou = (d_intersection - iou[:, None] * d_union) / (union + smoothing)[:, None]
+
+    if kind == "iou":
+        floored = iou.clamp(min=IOU_FLOOR)
+        gradient = torch.where((iou >= IOU_FLOOR)[:, None], -d_iou / floored[:, None], 0.0)
+        return BoxTerms(-floored.log(), gradient, plain)
+    loss, gradient = 1 - iou, -d_iou
+    if kind == "giou":
+        area = hull.prod(1)
+        filled = union / area
+        loss = loss + 1 - filled
+        gradient = gradient - (d_union - filled[:, None] * (1 - low) * _across(hull)) / area[:, None]
+    elif kind in ("diou", "ciou"):
+        apart = ((predicted[:, 2:] - predicted[:, :2]) - (target[:, 2:] - target[:, :2])) / 2
+        diagonal = hull.square().sum(1)
+        ratio = apart.square().sum(1) / diagonal
+        d_diagonal = 2 * (1 - low) * hull.repeat(1, 2)
+        loss = loss + ratio
+        gradient = gradient + (torch.cat([-apart, apart], dim=1) - ratio[:, None] * d_diagonal) / diagonal[:, None]
+    if kind == "ciou":
+        width, height = size.unbind(1)
+        turn = torch.atan2(target_size[:, 0], target_size[:, 1]) - torch.atan2(width, height)
+        v = (4 / math.pi**2) * turn.square()
+        alpha = v / (1 - iou + v + ALPHA_FLOOR)
+        slope = (-8 / math.pi**2) * alpha * turn / (width.square() + height.square()).clamp(min=SQUARE_FLOOR)
+        loss = loss + alpha * v
+        gradient = gradient + (slope[:, None] * torch.stack([height, -width], dim=1)).repeat(1, 2)
+    return BoxTerms(loss, gradient, plain)
+
+
+def _across(sides: Tensor) -> Tensor:
+    """[P, 4] the other side's length of [P, 2] (w, h): the area's derivative by l, t, r, b."""
+    return sides.flip(1).repeat(1, 2)

@@ -1,0 +1,82 @@
+"""What the ops ask of their arguments. Errors name the argument, what was given, and what is allowed."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LOGIT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def check_tensor(
+    name: str, value: Any, dtypes: torch.dtype | tuple[torch.dtype, ...], shape: Sequence[int | None]
+) -> None:
+    """Raise TypeError or ValueError unless `value` is a tensor of one of `dtypes` and of `shape` (None: any size)."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, not {type(value).__name__}")
+    allowed = dtypes if isinstance(dtypes, tuple) else (dtypes,)
+    if value.dtype not in allowed:
+        names = " or ".join(str(d).removeprefix("torch.") for d in allowed)
+        raise TypeError(f"{name} must be {names}, not {str(value.dtype).removeprefix('torch.')}")
+    if value.dim() != len(shape) or any(w is not None and w != g for w, g in zip(shape, value.shape, strict=True)):
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name} must have shape [{wanted}], not {list(value.shape)}")
+
+
+def check_same_device(reference: Tensor, **tensors: Tensor | None) -> None:
+    """Raise ValueError unless all tensors lie where `reference` lies."""
+    for name, value in tensors.items():
+        if value is not None and value.device != reference.device:
+            raise ValueError(f"{name} must be on {reference.device}, not {value.device}")
+
+
+def check_levels(**per_level: Sequence[Any]) -> None:
+    """Raise ValueError unless all sequences have one entry per level; the first one counts the levels."""
+    (first, reference), *others = per_level.items()
+    for name, value in others:
+        if len(value) != len(reference):
+            raise ValueError(f"{name} must have {len(reference)} entries, one per level as {first}, not {len(value)}")
+
+
+def check_positive(name: str, values: Sequence[float]) -> None:
+    """Raise ValueError unless every value is above 0."""
+    for value in values:
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, not {value}")
+
+
+def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Raise ValueError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+
+
+def check_offsets(offsets: Tensor, rows: int) -> None:
+    """Raise unless offsets is int64 [N + 1], on the CPU also ascending from 0 to `rows`."""
+    check_tensor("offsets", offsets, torch.int64, [None])
+    if len(offsets) < 1:
+        raise ValueError("offsets must have one entry more than there are images, not none")
+    if offsets.device.type != "cpu":
+        return
+    values = offsets.tolist()
+    if values[0] != 0 or values[-1] != rows or any(a > b for a, b in pairwise(values)):
+        raise ValueError(f"offsets must ascend from 0 to the {rows} boxes, not {values}")
+
+
+def check_pyramid(
+    grids: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    starts: Sequence[int],
+    ranges: Sequence[tuple[float, float]],
+) -> None:
+    """Raise ValueError unless the levels' geometry is consistent."""
+    check_levels(grids=grids, strides=strides, starts=starts, ranges=ranges)
+    check_positive("strides", strides)
+    for grid in grids:
+        if len(grid) != 2 or min(grid) < 0:
+            raise ValueError(f"grids must be (rows, columns), not {tuple(grid)}")
+    for lower, upper in ranges:
+        if not lower <= upper:
+            raise ValueError(f"ranges must be (lower, upper) with lower <= upper, not ({lower}, {upper})")

@@ -1,0 +1,164 @@
+"""Focal loss on logits, summed, with its gradient in the same pass.
+
+For a logit x with p = sigmoid(x) (Lin et al., arXiv 1708.02002; stable forms: fcos-spec section 4):
+
+    positive:   loss = -a (1 - p)^g log p              d = a (1 - p)^g (g p log p - (1 - p))
+    background: loss = -(1 - a) p^g log(1 - p)         d = (1 - a) p^g (p - g (1 - p) log(1 - p))
+
+Every logit is first taken as background, chunk by chunk in a scratch that stays in the cache; the few positives are
+then replaced. log(1 - p) is log1p(-p) where no p of the chunk exceeds 0.9, which is exact to
+rounding, else -softplus(x). Reads the logits once and writes the gradient once. Arithmetic in float32 (float64 for float64 logits); the sums of the
+chunks are added in float64.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcos_kernels.checks import LOGIT_DTYPES, check_same_device, check_tensor
+
+CPU_CHUNK = 1 << 17
+DEVICE_CHUNK = 1 << 24
+LOG1P_LIMIT = 0.9
+
+
+def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Focal loss summed over all logits: a float32 scalar (float64 for float64 logits).
+
+    Args:
+        logits: [M, C] float32, bfloat16 or float16.
+        labels: int32 or int64 [M]: the class of each row, -1 background, -2 left out.
+        alpha: weight of the positives, 1 - alpha of the background.
+        gamma: focusing exponent, >= 0.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, shape or device, named.
+    """
+    check_tensor("logits", logits, LOGIT_DTYPES, [None, None])
+    check_tensor("labels", labels, (torch.int32, torch.int64), [len(logits)])
+    check_same_device(logits, labels=labels)
+    check_focal(alpha, gamma)
+    total: Tensor = _FocalLoss.apply(logits, labels, alpha, gamma)
+    return total
+
+
+def check_focal(alpha: float, gamma: float) -> None:
+    """Raise ValueError unless 0 <= alpha <= 1 and gamma >= 0."""
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must be within 0..1, not {alpha}")
+    if not gamma >= 0:
+        raise ValueError(f"gamma must be 0 or above, not {gamma}")
+
+
+class _FocalLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
+        rows = (labels >= 0).nonzero()[:, 0]
+        ignored = labels == -2
+        with torch.autocast(logits.device.type, enabled=False):
+            total, grad = focal_sum(
+                logits,
+                (rows, labels[rows].long()),
+                ignored[:, None] if ignored.any() else None,
+                alpha,
+                gamma,
+                torch.ones((), device=logits.device) if ctx.needs_input_grad[0] else None,
+            )
+        ctx.save_for_backward(grad)
+        return total.to(compute_dtype(logits))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None, None, None]:
+        (grad,) = ctx.saved_tensors
+        return scaled(grad, incoming), None, None, None
+
+
+def compute_dtype(logits: Tensor) -> torch.dtype:
+    """float32, or float64 for float64 logits."""
+    return torch.promote_types(logits.dtype, torch.float32)
+
+
+def scaled(grad: Tensor, factor: Tensor) -> Tensor:
+    """`grad` times a scalar in the dtype of `grad`; `grad` itself where a CPU can see that the scalar is 1."""
+    if factor.device.type == "cpu" and factor.item() == 1:
+        return grad
+    if grad.dtype == torch.float16:
+        return (grad.float() * factor).half()  # the factor may lie below float16's range
+    return grad * factor.to(compute_dtype(grad))
+
+
+def focal_sum(
+    logits: Tensor,
+    positives: tuple[Tensor, ...],
+    ignored: Tensor | None,
+    alpha: float,
+    gamma: float,
+    grad_scale: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Summed focal loss (float64 scalar) and, if `grad_scale` is given, its gradient times that scalar.
+
+    Args:
+        logits: any shape, dense in memory (else copied); the gradient has the same memory format.
+        positives: index tuple of the positive logits.
+        ignored: bool, broadcastable to `logits`: left out, gradient 0.
+        grad_scale: scalar on the logits' device.
+    """
+    logits = _dense(logits)
+    chosen = logits[positives].to(compute_dtype(logits))
+    grad = None if grad_scale is None else torch.empty_like(logits)
+    background = logits
+    if ignored is not None:
+        # -inf is background with loss 0 and gradient 0; the gradient's buffer holds the masked logits until then
+        background = (logits.clone() if grad is None else grad.copy_(logits)).masked_fill_(ignored, -torch.inf)
+    scale = None if grad_scale is None else grad_scale * (1 - alpha)
+    line = None if grad is None else _line(grad)
+    total = _background(_line(background), line, gamma, scale) * (1 - alpha)
+
+    log_p, log_q = torch.nn.functional.logsigmoid(chosen), torch.nn.functional.logsigmoid(-chosen)
+    p, q = chosen.sigmoid(), chosen.neg().sigmoid()
+    gain = -alpha * q**gamma * log_p + (1 - alpha) * p**gamma * log_q
+    if grad is not None and grad_scale is not None:
+        slope = alpha * q**gamma * (gamma * p * log_p - q)
+        grad[positives] = (slope * grad_scale).to(grad.dtype)
+    return total + gain.sum(dtype=torch.float64), grad
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    """The tensor itself where it is contiguous or channels-last, else a contiguous copy."""
+    last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return tensor if last else tensor.contiguous()
+
+
+def _line(tensor: Tensor) -> Tensor:
+    """The elements of a dense tensor as one line in the order of memory, without a copy."""
+    return tensor.view(-1) if tensor.is_contiguous() else tensor.permute(0, 2, 3, 1).view(-1)
+
+
+def _background(logits: Tensor, grad: Tensor | None, gamma: float, scale: Tensor | None) -> Tensor:
+    """Sum of -p^g log(1 - p) over a line of logits, float64 scalar; writes its derivative times `scale` into `grad`."""
+    dtype = compute_dtype(logits)
+    chunk = CPU_CHUNK if logits.device.type == "cpu" else DEVICE_CHUNK
+    scratch = torch.empty(3, min(chunk, max(logits.numel(), 1)), dtype=dtype, device=logits.device)
+    total = torch.zeros((), dtype=torch.float64, device=logits.device)
+    for begin in range(0, logits.numel(), chunk):
+        x = logits[begin : begin + chunk]
+        p, log_q, weight = scratch[:, : len(x)].unbind()
+        x = x if x.dtype == dtype else weight.copy_(x)
+        torch.sigmoid(x, out=p)
+        if logits.device.type == "cpu" and p.amax() <= LOG1P_LIMIT:
+            torch.neg(p, out=log_q).log1p_()
+        else:
+            torch.ops.aten.softplus.out(x, out=log_q).neg_()
+        if gamma == 2:
+            torch.mul(p, p, out=weight)
+        else:
+            torch.pow(p, gamma, out=weight)
+        negated = log_q.mul_(weight)
+        total -= negated.sum()
+        if grad is not None and scale is not None:
+            negated.addcmul_(p, negated, value=-1)
+            weight.mul_(p).add_(negated, alpha=-gamma)
+            torch.mul(weight, scale, out=grad[begin : begin + chunk])
+    return total
