@@ -10,7 +10,8 @@ from fcos_cli.data.loader import Targets
 from fcos_cli.geometry.pyramid import Pyramid
 from fcos_cli.model.fcos import HeadOutputs
 from fcos_cli.recipe.schema import Recipe
-from fcos_kernels import Assignment, assign, detection_loss
+from fcos_kernels.assign import Assignment, assign
+from fcos_kernels.loss import detection_loss
 
 MIN_POSITIVES = 1.0
 MIN_CENTERNESS_SUM = 1e-6  # official
