@@ -38,11 +38,11 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout: the first column is text, the others are aligned right."""
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], text_columns: int = 1) -> None:
+    """A table on stdout: the first `text_columns` columns are text, the others are aligned right."""
     table = Table(title=escape(title), title_justify="left", title_style="bold", header_style="bold")
     for position, column in enumerate(columns):
-        table.add_column(escape(column), justify="left" if position == 0 else "right")
+        table.add_column(escape(column), justify="left" if position < text_columns else "right", overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     out.print(table)

@@ -1,0 +1,139 @@
+"""`fcos data`: what data sets there are, and whether one is sound."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fcos_cli.errors import DataError
+from fcos_cli.report import console
+
+if TYPE_CHECKING:
+    from fcos_cli.data.check import DataReport
+
+app = typer.Typer(help="List and check data sets.", no_args_is_help=True)
+
+_SHOWN_CLASSES = 30
+_SHOWN_ERRORS = 20
+
+
+@app.command("list")
+def list_data(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Data sets that can be opened by name: under $FCOS_DATA, ./data and ./datasets, and the built-in ones."""
+    from fcos_cli.data.datasets import BUILT_IN, data_roots, find_splits, known_names
+
+    entries: list[dict[str, Any]] = []
+    for name, place in {BUILT_IN: None, **known_names()}.items():
+        try:
+            layout, splits = find_splits(name if place is None else str(place))
+            counts = {split: opener.count() for split, opener in splits.items()}
+            problem = None
+        except DataError as error:
+            layout, counts, problem = "", {}, error.message
+        where = None if place is None else str(place)
+        entries.append({"name": name, "layout": layout, "splits": counts, "path": where, "problem": problem})
+    looked = [{"path": str(root), "exists": root.is_dir()} for root in data_roots()]
+    if as_json:
+        console.print_json({"data": entries, "looked_in": looked})
+        return
+    console.print_table(
+        "Data sets",
+        ["name", "layout", "splits (images)", "where"],
+        [
+            [entry["name"], entry["layout"] or "not understood", _splits_text(entry["splits"]), entry["path"] or "-"]
+            for entry in entries
+        ],
+        text_columns=4,
+    )
+    for entry in entries:
+        if entry["problem"]:
+            console.warn(entry["problem"])
+    for root in looked:
+        console.say(f"looked in {root['path']}" + ("" if root["exists"] else " (no such folder)"))
+    console.say("set FCOS_DATA to a folder of data sets to find them by name; --data takes any path too")
+
+
+@app.command("check")
+def check(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A name (coco, shapes), a folder or an annotation file.")],
+    split: Annotated[str | None, typer.Option("--split", help="Only this split; all of them by default.")] = None,
+    images: Annotated[bool, typer.Option("--images", help="Decode every image too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Counts, and what is wrong with the annotations and images. Exit code 3 where the data cannot be used as it is."""
+    from fcos_cli.data.check import check_data, check_together
+    from fcos_cli.data.datasets import find_splits, open_data
+
+    layout, found = find_splits(data)
+    opened = {name: open_data(data, name) for name in found} if split is None else {split: open_data(data, split)}
+    reports = []
+    for part in opened.values():
+        if images:
+            with console.progress(f"decoding {part.name}", len(part)) as advance:
+                reports.append(check_data(part, decode=True, advance=advance))
+        else:
+            reports.append(check_data(part))
+    together = check_together(opened)
+    sound = not any(report.errors for report in reports)
+    if as_json:
+        content = [report.to_json() for report in reports]
+        console.print_json(
+            {"data": data, "layout": layout, "sound": sound, "splits": content, "between_splits": together}
+        )
+    else:
+        _show(reports, f"{data} ({layout}, images in {', '.join(sorted({report.root for report in reports}))})")
+        for line in together:
+            console.warn(line)
+        if sound:
+            console.say("nothing stands in the way of using this data" + _image_hint(data, images))
+    if not sound:
+        raise typer.Exit(DataError.exit_code)
+
+
+def _show(reports: Sequence["DataReport"], title: str) -> None:
+    def row(name: str, value: Callable[["DataReport"], int]) -> list[str]:
+        return [name, *(f"{value(report):,}" for report in reports)]
+
+    names = [report.name for report in reports]
+    rows = [
+        row("images", lambda report: report.images),
+        row("images without boxes", lambda report: report.empty_images),
+        row("boxes", lambda report: report.boxes),
+        row("crowd or ignore regions", lambda report: report.crowd),
+        row("boxes below 8 pixels", lambda report: report.below_8px),
+        row("classes", lambda report: len(report.classes)),
+    ]
+    console.print_table(title, ["", *names], rows)
+    counts = {(report.name, item.id): item for report in reports for item in report.classes}
+    classes = {(item.id, item.name): 0 for report in reports for item in report.classes}
+    for report in reports:
+        for item in report.classes:
+            classes[item.id, item.name] += item.boxes
+    if classes:
+        ordered = sorted(classes, key=lambda key: -classes[key])
+        table = []
+        for category, name in ordered[:_SHOWN_CLASSES]:
+            items = [counts.get((report.name, category)) for report in reports]
+            cells = [f"{item.boxes:,} ({item.images:,})" if item is not None else "-" for item in items]
+            table.append([name, category, *cells])
+        if len(ordered) > _SHOWN_CLASSES:
+            table.append([f"... {len(ordered) - _SHOWN_CLASSES} more (--json lists all)", *[""] * (len(names) + 1)])
+        console.print_table("Boxes of each class (images with one)", ["class", "id", *names], table)
+    for report in reports:
+        for line in report.warnings:
+            console.warn(f"{report.name}: {line}")
+        for line in report.errors[:_SHOWN_ERRORS]:
+            console.fail(f"{report.name}: {line}")
+        if len(report.errors) > _SHOWN_ERRORS:
+            console.fail(f"{report.name}: {len(report.errors) - _SHOWN_ERRORS} more (--json lists all)")
+
+
+def _splits_text(counts: dict[str, int | None]) -> str:
+    return ", ".join(name if count is None else f"{name} {count:,}" for name, count in counts.items()) or "-"
+
+
+def _image_hint(data: str, decoded: bool) -> str:
+    return "" if decoded or not Path(data).exists() else f"; to decode the images too: fcos data check {data} --images"

@@ -1,0 +1,218 @@
+"""What is in a data set and what is wrong with it, before a training finds out."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fcos_cli.data.images import read_from_folder, threads
+from fcos_cli.data.records import DetectionData
+from fcos_cli.data.splits import meaning
+from fcos_cli.errors import DataError
+
+BORDER_TOLERANCE = 1.0
+"""Pixels that a box may pass the image's border by: annotation tools round."""
+
+
+class ClassCount(NamedTuple):
+    """One class: its id and name, its boxes (crowd not counted) and the images that have one."""
+
+    id: int
+    name: str
+    boxes: int
+    images: int
+
+
+class BrokenImage(NamedTuple):
+    """An image that cannot be read, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """The findings on one split.
+
+    Attributes:
+        images, boxes: how many; `boxes` includes crowd.
+        crowd: boxes that are crowd or ignore regions.
+        empty_images: images without any box.
+        unsized_images: images whose size is neither annotated nor found in the file.
+        classes: counts per class, in label order.
+        dropped: boxes that were left out when reading, by reason.
+        outside: boxes that pass the border of their image by more than a pixel.
+        far_outside: those of them that lie outside entirely.
+        below_1px, below_8px: boxes whose shorter side is below 1 and 8 pixels.
+        duplicates: boxes that repeat another one of the same class and image exactly.
+        missing: image files that do not exist.
+        decoded: whether the images were decoded.
+        broken: images that exist and cannot be read, or whose size is not the annotated one; found only by decoding.
+        annotated: False for bare images.
+    """
+
+    name: str
+    root: str
+    annotated: bool
+    images: int
+    boxes: int
+    crowd: int
+    empty_images: int
+    unsized_images: int
+    classes: list[ClassCount]
+    dropped: dict[str, int]
+    outside: int
+    far_outside: int
+    below_1px: int
+    below_8px: int
+    duplicates: int
+    missing: list[str]
+    decoded: bool
+    broken: list[BrokenImage]
+
+    @property
+    def errors(self) -> list[str]:
+        """What keeps the data from being used, one line each."""
+        found = []
+        if not self.images:
+            found.append("there are no images")
+        if self.images and len(self.missing) == self.images:
+            found.append(f"none of the images is in {self.root} (looked for {self.missing[0]})")
+        elif self.missing:
+            found.append(f"{_count(len(self.missing), 'image file')} missing in {self.root}: {_some(self.missing)}")
+        found += [f"cannot be read: {image.reason}" for image in self.broken]
+        if self.annotated and self.images and not self.boxes:
+            found.append("there are no boxes: nothing can be learnt from these annotations")
+        return found
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is odd and worth a look, one line each."""
+        found = [f"left out: {reason} ({count:,})" for reason, count in self.dropped.items()]
+        if self.far_outside:
+            found.append(f"{_count(self.far_outside, 'box', 'boxes')} outside the image entirely")
+        if self.outside - self.far_outside:
+            found.append(f"{_count(self.outside - self.far_outside, 'box', 'boxes')} partly outside the image")
+        if self.below_1px:
+            found.append(f"{_count(self.below_1px, 'box', 'boxes')} less than a pixel wide or high")
+        if self.duplicates:
+            found.append(f"{_count(self.duplicates, 'box', 'boxes')} repeated exactly")
+        if self.unsized_images and self.annotated:
+            found.append(f"{_count(self.unsized_images, 'image')} of unknown size")
+        unused = [item.name for item in self.classes if not item.boxes]
+        if unused and self.boxes:
+            found.append(f"{_count(len(unused), 'class', 'classes')} without a box: {_some(unused)}")
+        alike = Counter(item.name.strip().casefold() for item in self.classes)
+        twice = [item.name for item in self.classes if alike[item.name.strip().casefold()] > 1]
+        if twice:
+            found.append(f"class names that differ only in case or not at all: {_some(twice)}")
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain lists and dictionaries."""
+        classes = [item._asdict() for item in self.classes]
+        broken = [item._asdict() for item in self.broken]
+        return {**asdict(self), "classes": classes, "broken": broken, "errors": self.errors, "warnings": self.warnings}
+
+
+def check_data(
+    data: DetectionData, *, decode: bool = False, advance: Callable[[int], None] | None = None
+) -> DataReport:
+    """Look through one split.
+
+    Args:
+        data: the split.
+        decode: decode every image too (threads over the cores).
+        advance: called with 1 for each decoded image.
+    """
+    on_disk = data.reader is read_from_folder
+    missing = [name for name in data.file_names if not os.path.isfile(data.root / name)] if on_disk else []
+    image_index = np.repeat(np.arange(len(data)), np.diff(data.offsets))
+    sides = data.boxes[:, 2:] - data.boxes[:, :2]
+    sizes = data.sizes[image_index].astype(np.float64)
+    sized = (sizes > 0).all(axis=1)
+    beyond = np.maximum(-data.boxes[:, :2], data.boxes[:, 2:] - sizes).max(axis=1, initial=-np.inf)
+    apart = (data.boxes[:, 2:] <= 0).any(axis=1) | (data.boxes[:, :2] >= sizes).any(axis=1)
+    shorter = sides.min(axis=1, initial=np.inf)
+    keys = np.column_stack([image_index, data.labels, data.boxes])
+    return DataReport(
+        name=data.name,
+        root=str(data.root),
+        annotated=data.annotated,
+        images=len(data),
+        boxes=len(data.boxes),
+        crowd=int(data.crowd.sum()),
+        empty_images=int((np.diff(data.offsets) == 0).sum()),
+        unsized_images=int((data.sizes <= 0).any(axis=1).sum()),
+        classes=_classes(data, image_index),
+        dropped=dict(data.dropped),
+        outside=int((sized & (apart | (beyond > BORDER_TOLERANCE))).sum()),
+        far_outside=int((sized & apart).sum()),
+        below_1px=int((shorter < 1).sum()),
+        below_8px=int((shorter < 8).sum()),
+        duplicates=len(keys) - len(np.unique(keys, axis=0)),
+        missing=missing,
+        decoded=decode,
+        broken=_broken(data, set(missing), advance) if decode else [],
+    )
+
+
+def check_together(splits: Mapping[str, DetectionData]) -> list[str]:
+    """What is wrong between the splits of one data set: images shared by train, val and test; classes that differ."""
+    found = []
+    for (first, a), (second, b) in combinations(splits.items(), 2):
+        if (
+            a.annotated
+            and b.annotated
+            and (a.categories.ids, a.categories.names) != (b.categories.ids, b.categories.names)
+        ):
+            found.append(f"{first} and {second} list different classes")
+        if meaning(first) and meaning(second) and meaning(first) != meaning(second):
+            shared = {str(a.path(i)) for i in range(len(a))} & {str(b.path(i)) for i in range(len(b))}
+            if shared:
+                names = [os.path.basename(path) for path in sorted(shared)]
+                found.append(f"{_count(len(shared), 'image')} both in {first} and in {second}: {_some(names)}")
+    return found
+
+
+def _classes(data: DetectionData, image_index: np.ndarray) -> list[ClassCount]:
+    counted = ~data.crowd
+    boxes = np.bincount(data.labels[counted], minlength=len(data.categories))
+    pairs = np.unique(np.column_stack([image_index[counted], data.labels[counted]]), axis=0)
+    images = np.bincount(pairs[:, 1].astype(np.int64), minlength=len(data.categories))
+    return [
+        ClassCount(category, name, int(boxes[label]), int(images[label]))
+        for label, (category, name) in enumerate(zip(data.categories.ids, data.categories.names, strict=True))
+    ]
+
+
+def _broken(data: DetectionData, missing: set[str], advance: Callable[[int], None] | None) -> list[BrokenImage]:
+    def reason(index: int) -> str | None:
+        try:
+            data.read(index)
+        except DataError as error:
+            return error.message
+        return None
+
+    present = [index for index in range(len(data)) if data.file_names[index] not in missing]
+    found = []
+    with ThreadPoolExecutor(max_workers=threads()) as pool:
+        for index, problem in zip(present, pool.map(reason, present), strict=True):
+            if problem is not None:
+                found.append(BrokenImage(data.file_names[index], problem))
+            if advance is not None:
+                advance(1)
+    return found
+
+
+def _count(count: int, one: str, many: str = "") -> str:
+    return f"1 {one} is" if count == 1 else f"{count:,} {many or one + 's'} are"
+
+
+def _some(names: Sequence[str], limit: int = 5) -> str:
+    return ", ".join(names[:limit]) + (f", ... ({len(names) - limit} more)" if len(names) > limit else "")
