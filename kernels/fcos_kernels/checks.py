@@ -80,3 +80,27 @@ def check_pyramid(
     for lower, upper in ranges:
         if not lower <= upper:
             raise ValueError(f"ranges must be (lower, upper) with lower <= upper, not ({lower}, {upper})")
+
+
+def check_outputs(
+    class_logits: Sequence[Tensor], box_outputs: Sequence[Tensor], quality_logits: Sequence[Tensor] | None
+) -> None:
+    """Raise unless a head's outputs are [N, C, H, W], [N, 4, H, W] and [N, 1, H, W] on one device, level by level."""
+    if not len(class_logits):
+        raise ValueError("class_logits must have at least one level")
+    if quality_logits is not None:
+        check_levels(class_logits=class_logits, quality_logits=quality_logits)
+    for level, logits in enumerate(class_logits):
+        check_tensor(f"class_logits[{level}]", logits, LOGIT_DTYPES, [None, None, None, None])
+        images, classes, rows, columns = logits.shape
+        if (images, classes) != class_logits[0].shape[:2]:
+            raise ValueError(
+                f"class_logits[{level}] must have {class_logits[0].shape[0]} images of {class_logits[0].shape[1]} "
+                f"classes as class_logits[0], not {images} of {classes}"
+            )
+        check_tensor(f"box_outputs[{level}]", box_outputs[level], LOGIT_DTYPES, [images, 4, rows, columns])
+        others = {f"class_logits[{level}]": logits, f"box_outputs[{level}]": box_outputs[level]}
+        if quality_logits is not None:
+            check_tensor(f"quality_logits[{level}]", quality_logits[level], LOGIT_DTYPES, [images, 1, rows, columns])
+            others[f"quality_logits[{level}]"] = quality_logits[level]
+        check_same_device(class_logits[0], **others)

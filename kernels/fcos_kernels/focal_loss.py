@@ -7,8 +7,8 @@ For a logit x with p = sigmoid(x) (Lin et al., arXiv 1708.02002; stable forms: f
 
 Every logit is first taken as background, chunk by chunk in a scratch that stays in the cache; the few positives are
 then replaced. log(1 - p) is log1p(-p) where no p of the chunk exceeds 0.9, which is exact to
-rounding, else -softplus(x). Reads the logits once and writes the gradient once. Arithmetic in float32 (float64 for float64 logits); the sums of the
-chunks are added in float64.
+rounding, else -softplus(x). Reads the logits once and writes the gradient once. Arithmetic in float32 (float64 for
+float64 logits); the sums of the chunks are added in float64.
 """
 
 from typing import Any

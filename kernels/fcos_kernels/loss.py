@@ -23,9 +23,9 @@ from torch import Tensor
 
 from fcos_kernels.box_loss import box_loss, box_terms, check_box_loss
 from fcos_kernels.checks import (
-    LOGIT_DTYPES,
     check_choice,
     check_levels,
+    check_outputs,
     check_positive,
     check_same_device,
     check_tensor,
@@ -143,7 +143,7 @@ def detection_loss(
     if (quality == "none") != (quality_logits is None):
         raise ValueError(f"quality_logits must be {'None' if quality == 'none' else 'given'} with quality {quality!r}")
     quality_outputs = [] if quality_logits is None else list(quality_logits)
-    _check_outputs(class_logits, box_outputs, quality_outputs, levels)
+    check_outputs(class_logits, box_outputs, quality_logits)
     check_tensor("scales", scales, (torch.float32, torch.float64), [levels])
     locations = sum(x.shape[2] * x.shape[3] for x in class_logits)
     check_tensor("index", index, torch.int32, [class_logits[0].shape[0], locations])
@@ -160,21 +160,6 @@ def detection_loss(
         settings, index, boxes, labels, positives, box_normalizer, scales, *class_logits, *box_outputs, *quality_outputs
     )
     return DetectionLosses(*outputs)
-
-
-def _check_outputs(
-    class_logits: Sequence[Tensor], box_outputs: Sequence[Tensor], quality_logits: Sequence[Tensor], levels: int
-) -> None:
-    if not levels:
-        raise ValueError("class_logits must have at least one level")
-    if quality_logits:
-        check_levels(class_logits=class_logits, quality_logits=quality_logits)
-    for level, logits in enumerate(class_logits):
-        check_tensor(f"class_logits[{level}]", logits, LOGIT_DTYPES, [class_logits[0].shape[0], None, None, None])
-        images, _, rows, columns = logits.shape
-        check_tensor(f"box_outputs[{level}]", box_outputs[level], LOGIT_DTYPES, [images, 4, rows, columns])
-        if quality_logits:
-            check_tensor(f"quality_logits[{level}]", quality_logits[level], LOGIT_DTYPES, [images, 1, rows, columns])
 
 
 def activate(scaled_outputs: Tensor, activation: str) -> tuple[Tensor, Tensor]:
