@@ -13,3 +13,35 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}")
     return folder
+
+
+@pytest.fixture
+def tiny_detector(tmp_path):
+    """A saved detector of random weights (three classes, ids 2, 5, 9) small enough to run in milliseconds: its file.
+
+    The class prior is high, so that it detects plenty.
+    """
+    import torch
+
+    from fcos_cli.data.records import Categories
+    from fcos_cli.model.fcos import FCOS
+    from fcos_cli.model.saved import save_detector
+    from fcos_cli.recipe.schema import Recipe
+
+    recipe = Recipe.model_validate(
+        {
+            "model": {
+                "backbone": {"name": "resnet18", "width": 8, "norm": "bn", "frozen_stages": 0, "weights": ""},
+                "pyramid": {"channels": 32},
+                "head": {"convs": 1, "groups": 8, "prior": 0.4},
+            },
+            "data": {"dataset": "shapes"},
+            "test": {"short_side": 64, "long_side": 96, "batch_size": 2},
+        }
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = FCOS(recipe.model, 3)
+    path = tmp_path / "detector" / "weights.safetensors"
+    save_detector(path, model, recipe, Categories((2, 5, 9), ("cat", "dog", "owl")))
+    return path

@@ -19,17 +19,17 @@ def evaluate(
         str | None,
         typer.Argument(
             metavar="[WEIGHTS|RUN]",
-            help="A .safetensors file or a run folder [default: the newest run's best].",
+            help="A .safetensors file or a run folder (default: the newest run's best).",
             show_default=False,
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="The data set [default: the one of the weights' recipe].", show_default=False),
+        typer.Option(help="The data set (default: the one of the weights' recipe).", show_default=False),
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Its split [default: the recipe's data.val_split, or the only one].", show_default=False),
+        typer.Option(help="Its split (default: the recipe's data.val_split, or the only one).", show_default=False),
     ] = None,
     predictions: Annotated[
         Path | None,
@@ -39,7 +39,7 @@ def evaluate(
     precision: Annotated[Precision, typer.Option(help="auto takes bfloat16 where the device is fast at it.")] = "auto",
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Images a pass [default: the recipe's test.batch_size].", show_default=False),
+        typer.Option(min=1, help="Images a pass (default: the recipe's test.batch_size).", show_default=False),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Also write the detections, as a COCO result list.", show_default=False)

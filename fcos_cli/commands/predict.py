@@ -26,14 +26,14 @@ def predict(
     out: Annotated[Path, typer.Option(help="The COCO result list to write.")],
     weights: Annotated[
         str | None,
-        typer.Option(help="A .safetensors file or a run folder [default: the newest run's best].", show_default=False),
+        typer.Option(help="A .safetensors file or a run folder (default: the newest run's best).", show_default=False),
     ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=1,
-            help="Smallest score to report [default: all above the recipe's test.score_threshold; pictures: 0.3].",
+            help="Smallest score to report (default: all above the recipe's test.score_threshold; pictures: 0.3).",
             show_default=False,
         ),
     ] = None,
@@ -45,7 +45,7 @@ def predict(
     precision: Annotated[Precision, typer.Option(help="auto takes bfloat16 where the device is fast at it.")] = "auto",
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Images a pass [default: the recipe's test.batch_size].", show_default=False),
+        typer.Option(min=1, help="Images a pass (default: the recipe's test.batch_size).", show_default=False),
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="Split of the data set, where SOURCE is one.", show_default=False)
@@ -54,9 +54,13 @@ def predict(
 ) -> None:
     """Find objects in images and write them as a COCO result list.
 
-    Boxes are x, y, width, height in pixels of the original images, with the data set's own category ids. For bare
-    images, OUT.images.json beside it lists image ids, file names and classes. Images that cannot be read are named at
-    the end; the exit code is 3 if that is all of them. Ctrl-C keeps what is done.
+    Boxes are x, y, width, height in pixels of the original images.
+
+    Of a data set, its own image and category ids are written. For bare images,
+    a file OUT.images.json beside it lists ids, file names and classes.
+
+    Images that cannot be read are named at the end; the exit code is 3 if none
+    could be. Ctrl-C keeps what is done.
     """
     from fcos_cli.files import check_writable
     from fcos_cli.inference.sources import open_sources

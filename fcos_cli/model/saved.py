@@ -171,7 +171,7 @@ def _separate(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _json_safe(value: Any) -> Any:
     """The same value for JSON, which has no infinity: a float that is not finite becomes "inf", "-inf" or "nan".
 
-    pydantic reads these words back as floats.
+    pydantic reads these words back as floats, where it is not strict.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
@@ -204,7 +204,7 @@ def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[Categories, Re
             tuple(int(i) for i in json.loads(metadata["class_ids"])),
             tuple(str(n) for n in json.loads(metadata["class_names"])),
         )
-        recipe = Recipe.model_validate(json.loads(metadata["recipe"]))
+        recipe = Recipe.model_validate(json.loads(metadata["recipe"]), strict=False)
         style = metadata["weight_style"]
         if style not in get_args(WeightStyle):
             raise ValueError(f"weight_style is {style!r}")
