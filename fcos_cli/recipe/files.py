@@ -11,6 +11,8 @@ import fcos_cli
 from fcos_cli.errors import RecipeError, SetupError
 
 SUFFIX = ".toml"
+LIKE, TIE = 0.6, 0.05
+"""How alike (0..1) a name must be to be suggested, and how far it may stand behind the likeliest."""
 _POSITION = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -65,6 +67,8 @@ def find_recipe(spec: str) -> Path:
         return names[spec]
     if path.is_file():
         return path
+    if not spec.strip():
+        raise RecipeError("the recipe has no name", _suggestion(spec, names))
     if path.is_dir():
         raise RecipeError(f"{spec} is a folder, not a recipe", _suggestion(spec, names))
     parts = Path(os.path.normpath(spec)).parts
@@ -97,14 +101,21 @@ def find_base(value: str, child: Path) -> Path:
 
 
 def _suggestion(spec: str, names: dict[str, Path]) -> str:
-    """ "did you mean r50, ...?" over whole names and over their last parts, and the command that lists them."""
+    """ "did you mean r50 or ...?" by whole names and by their last parts, and the command that lists them."""
     wanted = spec.removesuffix(SUFFIX).removeprefix("./").removeprefix("recipes/").lower()
-    by_alias = {alias: name for name in names for alias in (name, name.rpartition("/")[2])}
-    close = difflib.get_close_matches(wanted, by_alias, n=3, cutoff=0.5)
-    close += difflib.get_close_matches(wanted.rpartition("/")[2], by_alias, n=2, cutoff=0.6)
-    nearest = list(dict.fromkeys(by_alias[alias] for alias in close))[:3]
+    scores = {name: max(_likeness(wanted, name), _likeness(_last(wanted), _last(name))) for name in names}
+    best = max(scores.values(), default=0.0)
+    nearest = [name for name, score in scores.items() if score >= max(LIKE, best - TIE)]
     listing = "`fcos recipe list` names them all"
-    return f"did you mean {' or '.join(nearest)}? {listing}" if nearest else listing
+    return f"did you mean {' or '.join(nearest[:3])}? {listing}" if nearest else listing
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def read_text(path: Path) -> str:

@@ -1,9 +1,11 @@
 """The keys of the schema as text: what each allows, its default, its description; and TOML spelling of values."""
 
 import json
+import math
 import re
+import textwrap
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -16,6 +18,7 @@ from pydantic.fields import FieldInfo
 from fcos_cli.recipe.schema import Recipe
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+WIDTH = 100
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -38,6 +41,16 @@ class Key:
         except ValidationError:
             return False
         return True
+
+    def as_dict(self) -> dict[str, Any]:
+        """The key as JSON has it."""
+        return {
+            "key": self.name,
+            "allowed": self.allowed,
+            "choices": list(self.choices),
+            "default": json_value(self.default),
+            "description": self.description,
+        }
 
 
 @cache
@@ -146,3 +159,28 @@ def toml_value(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items()) + "}"
     return tomli_w.dumps({"value": value}).removeprefix("value = ").rstrip("\n")
+
+
+def json_value(value: Any) -> Any:
+    """The value as strict JSON has it: an infinite range end is the text "inf"."""
+    if isinstance(value, Mapping):
+        return {key: json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(item) for item in value]
+    return "inf" if value == math.inf else value
+
+
+def reference(keys: Iterable[Key]) -> str:
+    """The keys as a commented recipe with every default: above each key what it does and what it allows."""
+    lines: list[str] = []
+    table = ""
+    for key in keys:
+        if key.table != table:
+            table = key.table
+            lines += ["", f"# {all_tables()[table]}", f"[{table}]"]
+        last = key.name.rpartition(".")[2]
+        lines.append("")
+        for text in (key.description, f"Allowed: {key.allowed}"):
+            lines += textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False)
+        lines.append(f"# {last} = ..." if key.default is None else f"{last} = {toml_value(key.default)}")
+    return "\n".join(lines).strip("\n") + "\n"

@@ -69,8 +69,7 @@ def _parse(values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[Recip
             text = f"{key} is a table of keys ([{key}]), not {_short(given)}"
         else:
             text = wrong_value(all_keys()[key], given)
-        origin = origins.get(key, "")
-        bad[key] = f"{text} ({origin})" if origin else text
+        bad[key] = f"{text} ({origins[key]})" if key in origins else text
     return Recipe.model_validate(_without(values, bad)), bad
 
 
@@ -135,6 +134,12 @@ def _nearest_keys(table: str, last: str, noun: str) -> list[str]:
         return by_last[_plain(last)][:3]
     close = difflib.get_close_matches(_plain(last), by_last, n=1, cutoff=0.75)
     return by_last[close[0]][:3] if close else []
+
+
+def nearest_keys(name: str) -> list[str]:
+    """Dotted names of keys and tables that end like this dotted name."""
+    table, _, last = name.rpartition(".")
+    return _nearest_keys(table, last, "key") or _nearest_keys(table, last, "table")
 
 
 def _plain(name: str) -> str:
