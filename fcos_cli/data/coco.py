@@ -26,8 +26,8 @@ _QUICK_TO_COUNT = 64 << 20
 class _Image(msgspec.Struct, gc=False):
     id: int
     file_name: str
-    width: int | None = None
-    height: int | None = None
+    width: float | None = None
+    height: float | None = None
 
 
 class _Category(msgspec.Struct, gc=False):
