@@ -75,10 +75,10 @@ def bpr(
 ) -> None:
     """Best possible recall: the share of boxes that at least one location is assigned to (the paper's Table 1)."""
     setting = _setting(convention, levels, recipe, short, long, center_sampling)
-    found, others = _cover(data, split, setting, side_by_side=not as_json)
-    coverage = others[convention.value]
+    found, covered = _cover(data, split, setting, side_by_side=not as_json)
+    coverage = covered[convention.value]
     if list_file is not None:
-        _write_boxes(list_file, found, coverage.missed)
+        _write_boxes(list_file, found, coverage.missed.tolist())
     if plot is not None:
         from fcos_cli.report.plots import plot_recall_by_side
 
@@ -87,7 +87,7 @@ def bpr(
     if as_json:
         console.print_json({**_about(found, coverage), **coverage.recall})
         return
-    _show_bpr(found, coverage, list(others.values()))
+    _show_bpr(found, coverage, list(covered.values()))
     if list_file is not None:
         console.say(f"{len(coverage.missed)} boxes that no location learns: {list_file}")
     if plot is not None:
@@ -108,15 +108,15 @@ def ambiguity(
 ) -> None:
     """Ambiguous locations: the share of positives that lie in several boxes of their level (the paper's Table 2)."""
     setting = _setting(convention, levels, recipe, short, long, center_sampling)
-    found, others = _cover(data, split, setting, side_by_side=not as_json)
-    coverage = others[convention.value]
+    found, covered = _cover(data, split, setting, side_by_side=not as_json)
+    coverage = covered[convention.value]
     if as_json:
         console.print_json({**_about(found, coverage), **coverage.ambiguity})
         return
-    figures = [c.ambiguity for c in others.values()]
+    figures = [c.ambiguity for c in covered.values()]
     console.print_table(
         f"Ambiguous locations: {found.name}, {_describe(setting)}",
-        ("", *(name for name in others)),
+        ("", *(name for name in covered)),
         [
             _line("positive locations", figures, "positives"),
             _line("ambiguous", figures, "ambiguous"),
@@ -202,7 +202,7 @@ def _cover(
     found = open_data(data, split)
     wanted = CONVENTIONS if side_by_side else (setting.convention,)
     with console.progress("images", len(found) * len(wanted)) as step:
-        covered = {name: cover(found, replace(setting, convention=name), step) for name in wanted}
+        covered: dict[str, Coverage] = {name: cover(found, replace(setting, convention=name), step) for name in wanted}
     return found, covered
 
 
@@ -221,16 +221,14 @@ def _about(data: "DetectionData", coverage: "Coverage") -> dict[str, Any]:
 
 def _show_bpr(data: "DetectionData", coverage: "Coverage", side_by_side: Sequence["Coverage"]) -> None:
     figures = [c.recall for c in side_by_side]
-    sizes = [[{row["name"]: row for row in f["by_size"]} for f in figures]]
+    sizes = [{row["name"]: row for row in f["by_size"]} for f in figures]
     rows = [
         _line("images", figures, "images"),
         _line("boxes", figures, "boxes"),
         _line("recalled", figures, "recalled"),
         _line("best possible recall, %", figures, "bpr"),
     ]
-    rows += [
-        _line(f"  {name}, %", [f[name] for f in by], "bpr") for by in sizes for name in ("small", "medium", "large")
-    ]
+    rows += [_line(f"  {name}, %", [by[name] for by in sizes], "bpr") for name in sizes[0]]
     console.print_table(
         f"Best possible recall: {data.name}, {_describe(coverage.setting)}",
         ("", *(c.setting.convention for c in side_by_side)),

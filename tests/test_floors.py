@@ -1,0 +1,120 @@
+"""The floors of the house: app - commands - training - inference - model, stats - recipe, data, evaluation - ground.
+
+An import never runs up, packages of one floor never form a circle, and torch is imported only by what needs it.
+"""
+
+import ast
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = (
+    ("errors", "files", "report", "geometry"),
+    ("recipe", "data", "evaluation"),
+    ("model", "stats"),
+    ("inference",),
+    ("training",),
+    ("commands",),
+    ("app",),
+    ("__main__",),
+)
+HEIGHT = {package: height for height, packages in enumerate(FLOORS) for package in packages}
+WITHOUT_TORCH = ("commands", "data", "stats", "recipe", "geometry", "evaluation", "report", "errors", "files", "app")
+NEEDS_TORCH = {"fcos_cli.data.loader"}
+
+
+def sources(top, base=ROOT):
+    return {".".join(path.relative_to(base).with_suffix("").parts): path for path in sorted((base / top).rglob("*.py"))}
+
+
+CLI = sources("fcos_cli")
+KERNELS = sources("fcos_kernels", ROOT / "kernels")
+
+
+def package(module):
+    """fcos_cli.data.coco -> data; fcos_cli itself -> ""."""
+    parts = [part for part in module.split(".") if part != "__init__"]
+    return parts[1] if len(parts) > 1 else ""
+
+
+def imported(path):
+    """Dotted names of everything a file imports, wherever in it: `from a.b import c` gives a.b.c."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def edges():
+    for module, path in CLI.items():
+        for name in imported(path):
+            if name.startswith("fcos_cli."):
+                yield module, package(module), package(name)
+
+
+def test_every_package_has_a_floor():
+    assert {package(module) for module in CLI} - {""} <= set(HEIGHT)
+
+
+def test_imports_never_run_up():
+    wrong = [
+        f"{module} imports {target}"
+        for module, source, target in edges()
+        if target in HEIGHT and source and HEIGHT[target] > HEIGHT[source]
+    ]
+    assert wrong == []
+
+
+def test_packages_of_one_floor_form_no_circle():
+    below = {source: set() for source in HEIGHT}
+    for _, source, target in edges():
+        if source != target and source and target in HEIGHT:
+            below[source].add(target)
+    while free := [name for name, targets in below.items() if not targets & below.keys()]:
+        for name in free:
+            del below[name]
+    assert not below, f"circular imports among {sorted(below)}"
+
+
+@pytest.mark.parametrize(("one", "other"), [("model", "stats"), ("stats", "model")])
+def test_model_and_stats_are_strangers(one, other):
+    assert [m for m, source, target in edges() if (source, target) == (one, other)] == []
+
+
+def test_kernels_know_nothing_of_the_toolkit():
+    allowed = {"torch", "numpy", "triton", "fcos_kernels"} | sys.stdlib_module_names
+    wrong = [
+        f"{m} imports {name}" for m, path in KERNELS.items() for name in imported(path) if _top(name) not in allowed
+    ]
+    assert wrong == []
+
+
+def _top(name):
+    return name.split(".")[0]
+
+
+def test_torch_is_imported_only_by_what_needs_it():
+    """Imports every module of the torch-free packages in a fresh interpreter."""
+    modules = [m.removesuffix(".__init__") for m in CLI if package(m) in WITHOUT_TORCH and m not in NEEDS_TORCH]
+    if importlib.util.find_spec("fcos_kernels.paint"):
+        modules.append("fcos_kernels.paint")
+    code = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}:\n"
+        "    importlib.import_module(name)\n"
+        "    for heavy in ('torch', 'matplotlib', 'pycocotools'):\n"
+        "        assert heavy not in sys.modules, f'importing {name} imports {heavy}'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def _environment():
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
