@@ -1,0 +1,83 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from fcos_cli.errors import RecipeError
+from fcos_cli.model.head import Head
+from fcos_cli.recipe.schema import HeadConfig
+
+LEVELS = [(7, 9), (4, 5), (2, 3)]
+
+
+def levels(channels=8):
+    return [torch.randn(2, channels, *grid) for grid in LEVELS]
+
+
+def test_has_the_published_parameters():
+    with torch.device("meta"):
+        head = Head(HeadConfig(), 256, 80, 5)
+    towers = 2 * 4 * (256 * 256 * 9 + 256 + 2 * 256)
+    predictions = (80 + 4 + 1) * (256 * 9 + 1)
+    assert sum(p.numel() for p in head.parameters()) == towers + predictions + 5
+
+
+def test_outputs_one_map_a_level():
+    outputs = Head(HeadConfig(groups=4), 8, 3, 3)(levels())
+    assert [tuple(t.shape) for t in outputs.class_logits] == [(2, 3, *grid) for grid in LEVELS]
+    assert [tuple(t.shape) for t in outputs.box_outputs] == [(2, 4, *grid) for grid in LEVELS]
+    assert outputs.quality_logits is not None
+    assert [tuple(t.shape) for t in outputs.quality_logits] == [(2, 1, *grid) for grid in LEVELS]
+
+
+def test_starts_at_the_papers_values():
+    torch.manual_seed(0)
+    head = Head(HeadConfig(), 64, 20, 5)
+    assert torch.equal(head.scales, torch.ones(5))
+    for conv in (m for m in head.modules() if isinstance(m, nn.Conv2d)):
+        assert conv.weight.mean().abs() < 0.002
+        assert conv.weight.std().item() == pytest.approx(0.01, rel=0.1)
+        bias = -math.log(99) if conv is head.class_logits else 0.0
+        assert torch.allclose(conv.bias, torch.full_like(conv.bias, bias))
+    logits = head([torch.randn(1, 64, 8, 8)]).class_logits[0]
+    assert logits.sigmoid().mean().item() == pytest.approx(0.01, rel=0.1)
+
+
+@pytest.mark.parametrize(("tower", "branch"), [("classification", "class_tower"), ("regression", "box_tower")])
+def test_quality_branch_sits_on_the_wanted_tower(tower, branch):
+    head = Head(HeadConfig(groups=4, quality_tower=tower), 8, 3, 3)
+    outputs = head(levels())
+    assert outputs.quality_logits is not None
+    sum(level.sum() for level in outputs.quality_logits).backward()
+    reached = {name.split(".")[0] for name, p in head.named_parameters() if p.grad is not None}
+    assert reached == {branch, "quality"}
+
+
+@pytest.mark.parametrize("quality", ["none", "from_box"])
+def test_no_branch_where_none_is_wanted(quality):
+    head = Head(HeadConfig(groups=4, quality=quality), 8, 3, 3)
+    assert head(levels()).quality_logits is None
+    assert not any("quality" in name for name in head.state_dict())
+
+
+def test_towers_without_norm_or_convolutions():
+    head = Head(HeadConfig(norm="none", convs=2), 6, 3, 3)
+    assert [type(layer) for layer in head.class_tower] == [nn.Conv2d, nn.ReLU] * 2
+    bare = Head(HeadConfig(convs=0), 6, 3, 3)
+    assert len(bare.box_tower) == 0
+    assert bare(levels(6)).box_outputs[0].shape == (2, 4, 7, 9)
+
+
+def test_each_level_alone_gives_the_same():
+    torch.manual_seed(0)
+    head, maps = Head(HeadConfig(groups=4), 8, 3, 3), levels()
+    together = head(maps)
+    for position, level in enumerate(maps):
+        assert torch.allclose(head([level]).class_logits[0], together.class_logits[position], atol=1e-7)
+
+
+def test_groups_that_do_not_divide_are_named():
+    with pytest.raises(RecipeError, match=r"model\.pyramid\.channels = 40") as caught:
+        Head(HeadConfig(), 40, 3, 5)
+    assert "8" in caught.value.hint
