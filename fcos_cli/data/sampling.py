@@ -2,8 +2,8 @@
 
 Each group of images (all of them, or the wide and the tall ones) is an endless stream: one seeded permutation an epoch,
 one after another, cut into batches. What is left at the end of an epoch begins the next one's first batch: no image is
-dropped and none comes twice in an epoch. The batches that fall due in an epoch are shuffled over the groups. All of it
-is closed form, so that a resumed training jumps to its iteration.
+dropped and none comes twice in an epoch. In what order the groups take turns is shuffled, epoch by epoch. All of it is
+closed form, so that a resumed training jumps to its iteration.
 """
 
 from functools import lru_cache
@@ -43,11 +43,8 @@ class BatchPlan:
         self._permutation = lru_cache(maxsize=4 * len(groups))(self._make_permutation)
         self._schedule = lru_cache(maxsize=2)(self._make_schedule)
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"groups": self.groups, "batch_size": self.batch_size, "seed": self.seed}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return BatchPlan, (self.groups, self.batch_size, self.seed)
 
     def group_of(self, iteration: int) -> tuple[int, int]:
         """(group, number of this batch within the group's stream) of batch `iteration`."""
@@ -87,14 +84,17 @@ class BatchPlan:
         return epoch
 
     def _make_schedule(self, epoch: int) -> np.ndarray:
-        """int64 [batches, 2] (group, number) of the batches that fall due in `epoch`, shuffled."""
-        rows = [
-            (group, number)
-            for group, members in enumerate(self.groups)
-            for number in range(len(members) * epoch // self.batch_size, len(members) * (epoch + 1) // self.batch_size)
+        """int64 [batches, 2] (group, number) of the batches due in `epoch`: groups mixed, numbers ascending."""
+        first = [len(group) * epoch // self.batch_size for group in self.groups]
+        due = [
+            len(group) * (epoch + 1) // self.batch_size - start for group, start in zip(self.groups, first, strict=True)
         ]
-        due = np.array(rows, dtype=np.int64).reshape(-1, 2)
-        return due[_shuffled(len(due), (_SHUFFLE_STREAM, self.seed, epoch))]
+        groups = np.repeat(np.arange(len(due)), due)
+        groups = groups[_shuffled(len(groups), (_SHUFFLE_STREAM, self.seed, epoch))]
+        numbers = np.zeros_like(groups)
+        for group, start in enumerate(first):
+            numbers[groups == group] = start + np.arange(due[group])
+        return np.stack([groups, numbers], axis=1)
 
 
 def _shuffled(count: int, key: tuple[int, ...]) -> np.ndarray:
