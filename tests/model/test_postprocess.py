@@ -1,0 +1,145 @@
+"""Post-processing against a plain loop over images, levels, locations and classes, in float64."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from fcos_cli.model.fcos import FCOS, HeadOutputs
+from fcos_cli.model.postprocess import postprocess
+from fcos_cli.recipe.schema import ModelConfig
+from fcos_cli.recipe.schema import TestConfig as Limits
+
+CLASSES, STRIDES = 2, (8, 16)
+
+
+def make_model(quality="centerness", activation="exp", normalize=False):
+    config = ModelConfig.model_validate(
+        {
+            "backbone": {"name": "resnet18", "width": 8, "norm": "bn", "frozen_stages": 0, "weights": ""},
+            "pyramid": {"channels": 32, "levels": [3, 4]},
+            "head": {
+                "convs": 0,
+                "norm": "none",
+                "quality": quality,
+                "box_activation": activation,
+                "normalize_targets": normalize,
+            },
+        }
+    )
+    model = FCOS(config, CLASSES)
+    with torch.no_grad():
+        model.head.scales.copy_(torch.tensor([1.25, 0.5]))
+    return model
+
+
+def make_outputs(model, images=2, height=64, width=96, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    grids = model.pyramid.grids(height, width)
+    draw = [(torch.randn(images, c, h, w, generator=generator)) for h, w in grids for c in (CLASSES, 4, 1)]
+    lift = 0.0 if model.config.head.normalize_targets else 2.5
+    return HeadOutputs([draw[0] * 2 - 1, draw[3] * 2 - 1], [draw[1] + lift, draw[4] + lift], [draw[2], draw[5]])
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def overlap(a, b):
+    w = min(a[2], b[2]) - max(a[0], b[0])
+    h = min(a[3], b[3]) - max(a[1], b[1])
+    if w <= 0 or h <= 0:
+        return 0.0
+    both = w * h
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def expected(model, outputs, sizes, test):
+    head, scales = model.config.head, model.head.scales.tolist()
+    result = []
+    for image, (height, width) in enumerate(sizes):
+        found, before = [], 0
+        for level, stride in enumerate(STRIDES):
+            logits = outputs.class_logits[level][image].tolist()
+            sides = outputs.box_outputs[level][image].tolist()
+            quality = outputs.quality_logits[level][image][0].tolist()
+            rows, columns = len(logits[0]), len(logits[0][0])
+            here = []
+            for i in range(rows):
+                for j in range(columns):
+                    x, y = stride // 2 + j * stride, stride // 2 + i * stride
+                    raw = [scales[level] * sides[k][i][j] for k in range(4)]
+                    unit = stride if head.normalize_targets else 1
+                    far = [unit * (math.exp(r) if head.box_activation == "exp" else max(r, 0.0)) for r in raw]
+                    box = [
+                        min(max(x - far[0], 0), width),
+                        min(max(y - far[1], 0), height),
+                        min(max(x + far[2], 0), width),
+                        min(max(y + far[3], 0), height),
+                    ]
+                    for label in range(CLASSES):
+                        p = sigmoid(logits[label][i][j])
+                        score = math.sqrt(p * sigmoid(quality[i][j])) if head.quality == "centerness" else p
+                        if p > test.score_threshold:
+                            here.append((score, label, box, level, before + i * columns + j))
+            found += sorted(here, key=lambda d: -d[0])[: test.candidates]
+            before += rows * columns
+        kept = []
+        for one in sorted(found, key=lambda d: -d[0]):
+            if all(one[1] != other[1] or overlap(one[2], other[2]) <= test.nms_iou for other in kept):
+                kept.append(one)
+        result += [(image, *one) for one in kept[: test.max_detections]]
+    return result
+
+
+@pytest.mark.parametrize(
+    ("variant", "limits"),
+    [
+        ({}, {}),
+        ({"activation": "relu", "normalize": True}, {"nms_iou": 0.4}),
+        ({"quality": "none"}, {"max_detections": 7}),
+        ({}, {"candidates": 12, "score_threshold": 0.3}),
+    ],
+    ids=["base", "improved", "no-quality", "few"],
+)
+def test_against_the_loop(variant, limits):
+    model = make_model(**variant)
+    outputs = make_outputs(model)
+    test = Limits(**limits)
+    sizes = [(64, 96), (50, 33)]
+    wanted = expected(model, outputs, sizes, test)
+    branch = outputs if model.config.head.quality == "centerness" else outputs._replace(quality_logits=None)
+    got = postprocess(branch, torch.tensor(sizes), model, test)
+    assert len(wanted) > 10
+    assert got.image.tolist() == [w[0] for w in wanted]
+    np.testing.assert_allclose(got.scores.numpy(), [w[1] for w in wanted], rtol=1e-5)
+    assert got.labels.tolist() == [w[2] for w in wanted]
+    np.testing.assert_allclose(got.boxes.numpy(), [w[3] for w in wanted], atol=1e-3)
+    assert got.level.tolist() == [w[4] for w in wanted]
+    assert got.location.tolist() == [w[5] for w in wanted]
+
+
+def test_from_box_takes_no_branch():
+    model = make_model("from_box")
+    outputs = make_outputs(model, images=1)._replace(quality_logits=None)
+    got = postprocess(outputs, torch.tensor([[64, 96]]), model, Limits(candidates=3, nms_iou=1.0))
+    level, location = int(got.level[0]), int(got.location[0])
+    _, columns = model.pyramid.grids(64, 96)[level]
+    cell = location - (0 if level == 0 else 8 * 12)
+    i, j = divmod(cell, columns)
+    left, top, right, bottom = torch.exp(
+        model.head.scales[level].detach() * outputs.box_outputs[level][0, :, i, j]
+    ).tolist()
+    centerness = math.sqrt(min(left, right) / max(left, right) * min(top, bottom) / max(top, bottom))
+    p = sigmoid(float(outputs.class_logits[level][0, int(got.labels[0]), i, j]))
+    assert float(got.scores[0]) == pytest.approx(math.sqrt(p * centerness), rel=1e-5)
+
+
+def test_nothing_found():
+    model = make_model()
+    outputs = make_outputs(model)
+    silent = outputs._replace(class_logits=[logits - 100 for logits in outputs.class_logits])
+    got = postprocess(silent, torch.tensor([[64, 96], [64, 96]]), model, Limits())
+    assert [len(column) for column in got] == [0] * 6
+    assert got.boxes.shape == (0, 4)
