@@ -152,7 +152,9 @@ def _number(name: str) -> int | None:
 
 
 def _hashed_id(name: str) -> int:
-    digest = int.from_bytes(hashlib.sha256(name.replace(os.sep, "/").encode()).digest()[:8], "big")
+    digest = int.from_bytes(
+        hashlib.sha256(name.replace(os.sep, "/").encode(errors="surrogateescape")).digest()[:8], "big"
+    )
     return _HASHED_IDS_FROM + digest % ((1 << 52) - _HASHED_IDS_FROM)
 
 

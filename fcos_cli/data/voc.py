@@ -7,6 +7,7 @@ some of them with 0 raised to 1; the difference is below one pixel, and training
 Objects marked `difficult` are treated like COCO's crowd: no positives in training, neither hit nor miss in evaluation.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -42,9 +43,9 @@ def voc_splits(folder: Path) -> dict[str, Split]:
     whose lines have two columns, are passed over); XML files beside the images, in the folder itself or in one folder
     a split.
     """
-    annotations = folder / "Annotations"
-    if _has_voc_files(annotations):
-        return _listed_splits(folder, annotations)
+    for annotations in (folder / "Annotations", folder / "annotations"):
+        if _has_voc_files(annotations):
+            return _listed_splits(folder, annotations)
     if _has_voc_files(folder):
         return {ALL: _split(folder.name, folder, folder, [folder], None)}
     folders = [inner for inner in sorted(folder.iterdir()) if inner.is_dir() and _has_voc_files(inner)]
@@ -163,7 +164,8 @@ def _split(
 def _parse(file: Path) -> _Annotation:
     try:
         root = ElementTree.parse(file).getroot()
-    except ElementTree.ParseError as error:
+    # Unknown encodings are LookupError and ValueError.
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         reason = "the file is empty" if file.stat().st_size == 0 else f"not valid XML: {error}"
         raise DataError(f"{file}: {reason}", "restore the annotation file") from None
     except OSError as error:
@@ -243,4 +245,4 @@ def _has_voc_files(folder: Path) -> bool:
     if first is None:
         return False
     with first.open("rb") as stream:
-        return b"<annotation>" in stream.read(4096)
+        return re.search(rb"<annotation[\s>]", stream.read(4096)) is not None

@@ -226,6 +226,7 @@ def test_ids_do_not_depend_on_the_other_files() -> None:
         assert stable_ids([name]).tolist() == [together[name]]
     assert len(set(together.values())) == len(names)
     assert together["5.jpg"] == 5
+    assert stable_ids(["not utf-8 \udcff.jpg"])[0] >= 1 << 40
     assert all((1 << 40) <= together[name] < (1 << 52) for name in names[:-1])
 
 

@@ -1,0 +1,153 @@
+"""What a report finds, on data made to have each fault."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from fcos_cli.data.check import BrokenImage, ClassCount, check_data, check_together
+from fcos_cli.data.coco import read_coco
+from fcos_cli.data.datasets import image_files, open_data
+
+
+def write(folder: Path, annotations: list[tuple[int, int, list[float], int]], **changes: Any) -> Path:
+    """Images 1 to 3 of 100x50 (3 does not exist), classes cat, dog, Cat; annotations: image, class, xywh, crowd."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("1.jpg", "2.jpg"):
+        Image.new("RGB", (100, 50)).save(folder / name)
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 100, "height": 50} for i in (1, 2, 3)],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 3, "name": "Cat"}],
+        "annotations": [
+            {"id": k + 1, "image_id": i, "category_id": c, "bbox": box, "iscrowd": crowd}
+            for k, (i, c, box, crowd) in enumerate(annotations)
+        ],
+        **changes,
+    }
+    path = folder / "boxes.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_sound_data_has_no_findings(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "1.jpg", "width": 100, "height": 50}]
+    categories = [{"id": 1, "name": "cat"}]
+    path = write(tmp_path, [(1, 1, [0, 0, 100, 50], 0)], images=images, categories=categories)
+    report = check_data(read_coco(path), decode=True)
+    assert report.errors == []
+    assert report.warnings == []
+    assert report.decoded
+
+
+def test_counts(tmp_path: Path) -> None:
+    boxes = [(1, 1, [0, 0, 20, 20], 0), (1, 1, [5, 5, 20, 7], 0), (2, 1, [0, 0, 9, 9], 0), (2, 2, [0, 0, 50, 50], 1)]
+    report = check_data(read_coco(write(tmp_path, [*boxes, (2, 2, [1, 1, 0, 1], 0)])))
+    assert (report.images, report.boxes, report.crowd, report.empty_images) == (3, 4, 1, 1)
+    assert report.classes == [ClassCount(1, "cat", 3, 2), ClassCount(2, "dog", 0, 0), ClassCount(3, "Cat", 0, 0)]
+    assert report.dropped == {"boxes with a side of zero or less": 1}
+    assert (report.below_1px, report.below_8px) == (0, 1)
+    assert not report.decoded
+    assert any("2 classes are without a box: dog, Cat" in line for line in report.warnings)
+    assert any("differ only in case" in line for line in report.warnings)
+    assert any("left out: boxes with a side of zero or less (1)" in line for line in report.warnings)
+
+
+def test_boxes_outside_the_image(tmp_path: Path) -> None:
+    boxes = [
+        [-0.9, 0, 100, 50.9],  # rounding: within a pixel
+        [-1.5, 0, 10, 10],
+        [95, 0, 10, 10],
+        [0, 45, 10, 10],
+        [100, 0, 5, 5],
+        [-6, 0, 6, 5],
+        [0, 70, 5, 5],
+    ]
+    report = check_data(read_coco(write(tmp_path, [(1, 1, box, 0) for box in boxes])))
+    assert (report.outside, report.far_outside) == (6, 3)
+    assert "3 boxes are outside the image entirely" in report.warnings
+    assert "3 boxes are partly outside the image" in report.warnings
+
+
+def test_repeated_and_tiny_boxes(tmp_path: Path) -> None:
+    boxes = [(1, 1, [1, 1, 10, 10], 0)] * 3 + [
+        (1, 2, [1, 1, 10, 10], 0),
+        (2, 1, [1, 1, 10, 10], 0),
+        (2, 1, [1, 1, 9, 0.5], 0),
+    ]
+    report = check_data(read_coco(write(tmp_path, boxes)))
+    assert (report.duplicates, report.below_1px, report.below_8px) == (2, 1, 1)
+    assert "2 boxes are repeated exactly" in report.warnings
+    assert "1 box is less than a pixel wide or high" in report.warnings
+
+
+def test_missing_and_broken_images(tmp_path: Path) -> None:
+    data = read_coco(write(tmp_path, [(1, 1, [0, 0, 5, 5], 0)]))
+    assert check_data(data).errors == [f"1 image file is missing in {tmp_path}: 3.jpg"]
+    (tmp_path / "1.jpg").write_bytes(b"")
+    Image.new("RGB", (64, 32)).save(tmp_path / "2.jpg")
+    assert len(check_data(data).errors) == 1
+    steps: list[int] = []
+    report = check_data(data, decode=True, advance=steps.append)
+    assert report.missing == ["3.jpg"]
+    assert [image.name for image in report.broken] == ["1.jpg", "2.jpg"]
+    assert "empty" in report.broken[0].reason
+    assert "64x32 pixels but its annotation says 100x50" in report.broken[1].reason
+    assert steps == [1, 1]
+    assert len(report.errors) == 3
+    (tmp_path / "1.jpg").unlink()
+    (tmp_path / "2.jpg").unlink()
+    assert check_data(data).errors == [f"none of the images is in {tmp_path} (looked for 1.jpg)"]
+
+
+def test_data_with_nothing_to_learn(tmp_path: Path) -> None:
+    path = write(tmp_path, [], images=[])
+    assert check_data(read_coco(path)).errors == ["there are no images"]
+    report = check_data(read_coco(write(tmp_path, [])))
+    assert any("there are no boxes" in line for line in report.errors)
+
+
+def test_bare_images(tmp_path: Path) -> None:
+    write(tmp_path, [])
+    report = check_data(image_files([str(tmp_path)]), decode=True)
+    assert (report.images, report.boxes, report.annotated) == (2, 0, False)
+    assert report.errors == report.warnings == []
+
+
+def test_json_is_plain(tmp_path: Path) -> None:
+    report = check_data(read_coco(write(tmp_path, [(1, 1, [0, 0, 5, 5], 0)])), decode=True)
+    (tmp_path / "1.jpg").write_bytes(b"")
+    content = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert content["classes"][0] == {"id": 1, "name": "cat", "boxes": 1, "images": 1}
+    assert content["errors"] == report.errors
+    broken = BrokenImage("a", "b")._asdict()
+    assert broken == {"name": "a", "reason": "b"}
+
+
+def test_between_splits(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", [(1, 1, [0, 0, 5, 5], 0)])
+    other = write(tmp_path / "b", [], categories=[{"id": 1, "name": "cow"}])
+    train, val = read_coco(path), read_coco(other)
+    assert check_together({"train": train, "val": val}) == ["train and val list different classes"]
+    assert check_together({"train": train, "val": train.subset([2, 0])}) == [
+        "2 images are both in train and in val: 1.jpg, 3.jpg"
+    ]
+    assert check_together({"train": train, "trainval": train}) == []
+
+
+def test_real_data(shared_data: Path) -> None:
+    report = check_data(open_data(str(shared_data / "coco128")), decode=True)
+    assert report.errors == []
+    assert (report.images, report.boxes, report.crowd) == (128, 939, 10)
+    person = next(item for item in report.classes if item.name == "person")
+    annotations = json.loads((shared_data / "coco128/annotations/instances_train2017.json").read_text())["annotations"]
+    people = [a["image_id"] for a in annotations if a["category_id"] == 1 and not a["iscrowd"]]
+    assert (person.boxes, person.images) == (len(people), len(set(people)))
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_bccd(shared_data: Path, split: str) -> None:
+    report = check_data(open_data(str(shared_data / "bccd"), split))
+    assert report.errors == []
+    assert report.outside == 0
