@@ -34,7 +34,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     try:
         with open(path, "rb") as file:
             start = file.read(16)
-        if zipfile.is_zipfile(path) or start == TORCH_LEGACY_MAGIC[:16]:
+        if zipfile.is_zipfile(path) or start.startswith(TORCH_LEGACY_MAGIC):
             found = _read_torch(path)
         elif start[8:9] == b"{":
             found = load_file(path)

@@ -14,18 +14,20 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor, nn
 
-from fcos_cli.errors import RecipeError, WeightsError
+from fcos_cli.errors import WeightsError
 from fcos_cli.model.download import cache_folder, fetch
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.published import Published, folded_norm, is_url, published, resolve_style, style_clash
 from fcos_cli.model.resnet import ARCHITECTURES
 from fcos_cli.model.weight_files import read_state
 from fcos_cli.model.weight_names import BN_EPS, Origin, backbone_names, detector_names, is_foreign_detector
-from fcos_cli.recipe.schema import WeightStyle
+from fcos_cli.recipe.schema import ModelConfig, WeightStyle
 
 __all__ = [
     "DetectorWeights",
     "Published",
+    "foreign_model",
+    "is_foreign",
     "load_backbone",
     "load_detector_weights",
     "locate",
@@ -139,6 +141,24 @@ def read_detector(spec: str, key: str = "model.weights") -> DetectorWeights:
     return DetectorWeights(named.state, named.origin, named.style or "pytorch", str(path))
 
 
+def is_foreign(spec: str) -> bool:
+    """Whether `model.weights` names another project's detector: a published name, an address, a .pth or .pkl file."""
+    return spec in published() or is_url(spec) or Path(spec).suffix.lower() in (".pth", ".pt", ".bin", ".pkl")
+
+
+def foreign_model(config: ModelConfig, num_classes: int) -> tuple[FCOS, list[str]]:
+    """A model with another project's detector, `config.weights`, in it, in the style of those weights; lines to log.
+
+    Raises:
+        RecipeError, WeightsError, SetupError: as `read_detector` and `load_detector_weights`.
+    """
+    found = read_detector(config.weights)
+    if config.backbone.weight_style not in ("auto", found.style):
+        raise style_clash(found.source, found.style)
+    model = FCOS(config, num_classes, found.style)
+    return model, load_detector_weights(model, found)
+
+
 def load_detector_weights(model: FCOS, weights: DetectorWeights) -> list[str]:
     """Load another project's detector into a model; returns lines to log.
 
@@ -151,8 +171,7 @@ def load_detector_weights(model: FCOS, weights: DetectorWeights) -> list[str]:
     """
     config = model.config
     if weights.style != model.style:
-        error = style_clash(weights.source, weights.style)
-        raise RecipeError(error.message, f'{error.hint}, and model.backbone.weights = ""')
+        raise style_clash(weights.source, weights.style)
     if config.backbone.norm == "bn" and _is_folded(weights.state):
         raise folded_norm(weights.source)
     notes = [f"weights from {weights.source}, a detector of {PROJECTS[weights.origin]}"]
