@@ -7,7 +7,7 @@ from fcos_cli.data.records import Categories
 from fcos_cli.errors import WeightsError
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.saved import Detector, load_detector
-from fcos_cli.model.weights import load_backbone, resolve_style
+from fcos_cli.model.weights import foreign_model, is_foreign, load_backbone, resolve_style
 from fcos_cli.recipe.schema import Recipe
 
 CLASS_LAYER = "head.class_logits."
@@ -26,6 +26,8 @@ def build_model(recipe: Recipe, categories: Categories, *, load_weights: bool) -
     if not (load_weights and start):
         model = FCOS(recipe.model, len(categories), resolve_style(recipe.model.backbone))
         return model, load_backbone(model) if load_weights and recipe.model.backbone.weights else []
+    if is_foreign(start):
+        return foreign_model(recipe.model, len(categories))
     return start_from(load_detector(start), recipe, categories)
 
 
