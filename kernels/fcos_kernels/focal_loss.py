@@ -105,7 +105,7 @@ def focal_sum(
         ignored: bool, broadcastable to `logits`: left out, gradient 0.
         grad_scale: scalar on the logits' device.
     """
-    logits = _dense(logits)
+    logits = dense(logits)
     chosen = logits[positives].to(compute_dtype(logits))
     grad = None if grad_scale is None else torch.empty_like(logits)
     background = logits
@@ -125,7 +125,7 @@ def focal_sum(
     return total + gain.sum(dtype=torch.float64), grad
 
 
-def _dense(tensor: Tensor) -> Tensor:
+def dense(tensor: Tensor) -> Tensor:
     """The tensor itself where it is contiguous or channels-last, else a contiguous copy."""
     last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
     return tensor if last else tensor.contiguous()

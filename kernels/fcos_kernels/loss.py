@@ -30,7 +30,7 @@ from fcos_kernels.checks import (
     check_same_device,
     check_tensor,
 )
-from fcos_kernels.focal_loss import check_focal, compute_dtype, focal_loss, focal_sum, scaled
+from fcos_kernels.focal_loss import check_focal, compute_dtype, dense, focal_loss, focal_sum, scaled
 from fcos_kernels.locations import centerness, distances, positives_by_level, split_locations
 
 __all__ = ["DetectionLosses", "activate", "box_loss", "detection_loss", "focal_loss"]
@@ -69,19 +69,18 @@ class _Like(NamedTuple):
     """Enough of a tensor to make zeros like it."""
 
     shape: torch.Size
+    stride: tuple[int, ...]
     dtype: torch.dtype
-    memory_format: torch.memory_format
 
     @staticmethod
     def of(tensor: Tensor) -> "_Like":
-        last = not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
-        return _Like(tensor.shape, tensor.dtype, torch.channels_last if last else torch.contiguous_format)
+        return _Like(tensor.shape, dense(tensor).stride(), tensor.dtype)
 
     def scatter(self, image: Tensor, y: Tensor, x: Tensor, rows: Tensor) -> Tensor:
         """Zeros with `rows` [P, channels] at the given cells."""
-        dense = torch.empty(self.shape, dtype=self.dtype, device=rows.device, memory_format=self.memory_format).zero_()
-        dense[image, :, y, x] = rows.to(self.dtype)
-        return dense
+        full = torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=rows.device).zero_()
+        full[image, :, y, x] = rows.to(self.dtype)
+        return full
 
 
 def detection_loss(
@@ -208,9 +207,11 @@ class _DetectionLoss(torch.autograd.Function):
             else:
                 grads.append(scaled(grad, for_class))
         for like, rows, incoming in ((ctx.box_like, box_rows, for_box), (ctx.quality_like, quality_rows, for_quality)):
-            parts = rows.split(counts) if incoming is None else (rows * incoming).split(counts)
-            for place, cell, part in zip(like, cells_of, parts, strict=False):
-                grads.append(None if incoming is None else place.scatter(*cell, part))
+            if incoming is None or not like:
+                grads.extend([None] * len(like))
+                continue
+            for place, cell, part in zip(like, cells_of, (rows * incoming).split(counts), strict=True):
+                grads.append(place.scatter(*cell, part))
         for_scales = None if for_box is None else scale_grad * for_box
         return None, None, None, None, None, None, for_scales, *grads
 

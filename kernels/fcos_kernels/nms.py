@@ -1,11 +1,11 @@
 """Non-maximum suppression: exact, greedy, class-aware, for all images of a batch.
 
 In order of descending score (ties: the lower index first), a box is kept unless it overlaps a kept box of the same
-image and class with IoU > threshold. IoU is computed in float32, as intersection / (area + area - intersection); classes
-are compared, not moved apart by offsets, which round coordinates.
+image and class with IoU > threshold. IoU is intersection / (area + area - intersection) in float32. Classes are
+compared, not moved apart by offsets, which round coordinates.
 
 Blocks of boxes are held against those kept so far, then among themselves. Within a block, "kept unless a kept earlier
-box overlaps" has one solution, and repeating it from "all kept" settles at least one more box each time, in practice all
+box overlaps" has one solution; repeating it from "all kept" settles at least one more box each time, in practice all
 within a few rounds. Where only the best boxes of an image are wanted, the remaining blocks are not looked at.
 """
 

@@ -1,0 +1,106 @@
+"""The public pieces of the detection loss, as a user of torchvision's ops calls them."""
+
+import pytest
+import torch
+from fcos_kernels import reference
+from fcos_kernels.box_loss import box_loss
+from fcos_kernels.focal_loss import focal_loss
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+KINDS = ["iou", "linear_iou", "giou", "diou", "ciou"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_focal_loss_from_the_definition(dtype):
+    logits = (torch.randn(40, 7, generator=torch.Generator().manual_seed(1)) * 4).to(dtype).requires_grad_()
+    labels = torch.arange(40) % 10 - 2
+    labels[labels == 7] = -2
+    total = focal_loss(logits, labels, alpha=0.3, gamma=1.5)
+    exact = logits.detach().double().requires_grad_()
+    target = torch.zeros(40, 7)
+    target[labels >= 0, labels[labels >= 0]] = 1
+    wanted = reference.focal_loss(exact, target, 0.3, 1.5)[labels != -2].sum()
+    torch.testing.assert_close(total.double(), wanted, rtol=1e-5, atol=0)
+    (grad,) = torch.autograd.grad(total * 3, logits)
+    (wanted_grad,) = torch.autograd.grad(wanted * 3, exact)
+    assert grad.dtype == dtype
+    tolerance = max(torch.finfo(dtype).eps, 1e-6)
+    torch.testing.assert_close(grad.double(), wanted_grad, rtol=tolerance * 4, atol=1e-7)
+
+
+def test_focal_loss_of_nothing_is_zero():
+    logits = torch.zeros(0, 80, requires_grad=True)
+    total = focal_loss(logits, torch.zeros(0, dtype=torch.int64))
+    total.backward()
+    assert total.item() == 0
+    assert logits.grad.shape == (0, 80)
+
+
+def test_relative_precision_of_small_probabilities():
+    logits = torch.linspace(-30, 30, 2001)[:, None].requires_grad_()
+    background = torch.full((2001,), -1)
+    for gamma in (0.0, 2.0):
+        total = focal_loss(logits, background, gamma=gamma)
+        (grad,) = torch.autograd.grad(total, logits)
+        exact = logits.detach().double().requires_grad_()
+        wanted = reference.focal_loss(exact, torch.zeros_like(exact), 0.25, gamma).sum()
+        (wanted_grad,) = torch.autograd.grad(wanted, exact)
+        torch.testing.assert_close(grad.double(), wanted_grad, rtol=2e-6, atol=0)
+
+
+distance = st.floats(0.0625, 500, width=32)
+pairs = st.lists(st.tuples(*[distance] * 8), min_size=1, max_size=8)
+
+
+@given(pairs, st.sampled_from(KINDS), st.sampled_from([0.0, 1.0]))
+@settings(max_examples=60)
+def test_box_loss_through_corners(rows, kind, smoothing):
+    values = torch.tensor(rows, dtype=torch.float64)
+    predicted, target = values[:, :4].clone().requires_grad_(), values[:, 4:]
+    weights = torch.linspace(0.1, 1, len(rows), dtype=torch.float64)
+    total = box_loss(predicted, target, kind, weights=weights, smoothing=smoothing)
+    wanted = (reference.box_loss(predicted, target, kind, smoothing) * weights).sum()
+    torch.testing.assert_close(total, wanted, rtol=1e-9, atol=1e-12)
+    (grad,) = torch.autograd.grad(total, predicted)
+    (wanted_grad,) = torch.autograd.grad(wanted, predicted)
+    torch.testing.assert_close(grad, wanted_grad, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_perfect_box_costs_nothing_and_rests(kind):
+    target = torch.tensor([(3.0, 5, 7, 11), (0.5, 0.5, 0.5, 0.5)])
+    predicted = target.clone().requires_grad_()
+    total = box_loss(predicted, target, kind)
+    total.backward()
+    assert total.item() == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(predicted.grad, torch.zeros(2, 4), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("smoothing", [0.0, 1.0])
+def test_extreme_distances_stay_finite(kind, smoothing):
+    values = [0.0, 1e-30, 1e-6, 1.0, 1e4, 2e17]
+    predicted = torch.cartesian_prod(*[torch.tensor(values)] * 4).requires_grad_()
+    target = torch.tensor([(1e-4, 1e-4, 1e-4, 1e-4), (1, 2, 3, 4), (1e4, 1e4, 1e-3, 1)])
+    for row in target:
+        total = box_loss(predicted, row.expand(len(predicted), 4), kind, smoothing=smoothing)
+        (grad,) = torch.autograd.grad(total, predicted)
+        assert total.isfinite()
+        assert grad.isfinite().all()
+
+
+def test_no_pairs():
+    predicted = torch.zeros(0, 4, requires_grad=True)
+    assert box_loss(predicted, torch.zeros(0, 4)).item() == 0
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="box_loss must be one of iou, linear_iou"):
+        box_loss(torch.ones(1, 4), torch.ones(1, 4), "l1")
+    with pytest.raises(ValueError, match=r"target must have shape \[1, 4\]"):
+        box_loss(torch.ones(1, 4), torch.ones(2, 4))
+    with pytest.raises(TypeError, match="labels must be int32 or int64"):
+        focal_loss(torch.ones(1, 4), torch.ones(1))
+    with pytest.raises(ValueError, match="gamma"):
+        focal_loss(torch.ones(1, 4), torch.zeros(1, dtype=torch.int64), gamma=-1)
