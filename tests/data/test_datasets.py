@@ -181,6 +181,13 @@ def test_image_files_of_a_folder(tmp_path: Path) -> None:
     assert data.read(2).shape == (10, 20, 3)
 
 
+def test_linked_folders_are_followed(tmp_path: Path) -> None:
+    image(tmp_path / "far" / "1.jpg")
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "near").symlink_to(tmp_path / "far", target_is_directory=True)
+    assert list(image_files(["p"]).file_names) == ["near/1.jpg"]
+
+
 def test_ids_stay_when_files_are_added(tmp_path: Path) -> None:
     for name in ("cat.jpg", "dog.jpg", "7.jpg"):
         image(tmp_path / "p" / name)
