@@ -7,7 +7,7 @@ from fcos_cli.data.records import Categories
 from fcos_cli.errors import WeightsError
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.saved import Detector, load_detector
-from fcos_cli.model.weights import foreign_model, is_foreign, load_backbone, resolve_style
+from fcos_cli.model.weights import foreign_model, is_foreign, is_url, load_backbone, locate, resolve_style
 from fcos_cli.recipe.schema import Recipe
 
 CLASS_LAYER = "head.class_logits."
@@ -28,7 +28,8 @@ def build_model(recipe: Recipe, categories: Categories, *, load_weights: bool) -
         return model, load_backbone(model) if load_weights and recipe.model.backbone.weights else []
     if is_foreign(start):
         return foreign_model(recipe.model, len(categories))
-    return start_from(load_detector(start), recipe, categories)
+    path = locate(start, "model.weights") if is_url(start) else start
+    return start_from(load_detector(path), recipe, categories)
 
 
 def start_from(detector: Detector, recipe: Recipe, categories: Categories) -> tuple[FCOS, list[str]]:

@@ -28,6 +28,7 @@ __all__ = [
     "Published",
     "foreign_model",
     "is_foreign",
+    "is_url",
     "load_backbone",
     "load_detector_weights",
     "locate",
@@ -142,8 +143,8 @@ def read_detector(spec: str, key: str = "model.weights") -> DetectorWeights:
 
 
 def is_foreign(spec: str) -> bool:
-    """Whether `model.weights` names another project's detector: a published name, an address, a .pth or .pkl file."""
-    return spec in published() or is_url(spec) or Path(spec).suffix.lower() in (".pth", ".pt", ".bin", ".pkl")
+    """Whether `model.weights` names another project's detector: a published name, or a .pth or .pkl file or address."""
+    return spec in published() or PurePosixPath(urlsplit(spec).path).suffix.lower() in (".pth", ".pt", ".bin", ".pkl")
 
 
 def foreign_model(config: ModelConfig, num_classes: int) -> tuple[FCOS, list[str]]:

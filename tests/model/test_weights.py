@@ -482,7 +482,9 @@ def test_a_model_takes_the_style_of_the_detector(tmp_path):
     path, state = write_foreign(tmp_path, "official")
     assert is_foreign(str(path))
     assert is_foreign("torchvision/fcos_resnet50_fpn")
-    assert not is_foreign("runs/one/last.safetensors")
+    assert is_foreign("https://host/FCOS_R_50.pth?download=1")
+    assert not is_foreign("https://host/last.safetensors")
+    assert not is_foreign("runs/one")
     config = detector().config.model_copy(update={"weights": str(path)})
     model, notes = foreign_model(config, 3)
     assert model.style == "caffe"
