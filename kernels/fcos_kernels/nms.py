@@ -4,11 +4,11 @@ In order of descending score (ties: the lower index first), a box is kept unless
 image and class with IoU > threshold. IoU is intersection / (area + area - intersection) in float32. Classes are
 compared, not moved apart by offsets, which round coordinates.
 
-Blocks of boxes are held against those kept so far, then among themselves. Within a block, "kept unless a kept earlier
-box overlaps" has one solution; repeating it from "all kept" settles at least one more box each time, in practice all
-within a few rounds. Where only the best boxes of an image are wanted, the remaining blocks are not looked at.
+Blocks of boxes are held against those kept so far, all at once, then among themselves, row by row of the block's overlap
+matrix. Where only the best boxes of an image are wanted, the remaining blocks are not looked at.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,14 +72,12 @@ def _greedy(boxes: Tensor, classes: Tensor, threshold: float, most: int) -> Tens
         rows = torch.arange(begin, min(begin + BLOCK, len(boxes)), device=boxes.device)
         if len(kept):
             rows = rows[~_overlap(boxes, area, classes, kept, rows, threshold).any(0)]
-        suppresses = _overlap(boxes, area, classes, rows, rows, threshold).triu_(1)
-        alive = torch.ones(len(rows), dtype=torch.bool, device=boxes.device)
-        while True:
-            settled = ~(suppresses & alive[:, None]).any(0)
-            if torch.equal(settled, alive):
-                break
-            alive = settled
-        kept = torch.cat([kept, rows[alive]])
+        suppresses = _overlap(boxes, area, classes, rows, rows, threshold).triu_(1).cpu().numpy()
+        alive = np.ones(len(rows), np.bool_)
+        for row in suppresses.any(axis=1).nonzero()[0]:
+            if alive[row]:
+                alive &= ~suppresses[row]
+        kept = torch.cat([kept, rows[torch.from_numpy(alive).to(rows.device)]])
         if most and len(kept) >= most:
             return kept[:most]
     return kept
