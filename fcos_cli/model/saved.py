@@ -160,8 +160,7 @@ def _separate(state: dict[str, Tensor]) -> dict[str, Tensor]:
     seen: set[int] = set()
     for name, tensor in state.items():
         value = tensor.detach().cpu().contiguous()
-        storage = value.untyped_storage()
-        if storage.data_ptr() in seen or storage.nbytes() != value.nbytes:
+        if value.untyped_storage().data_ptr() in seen:
             value = value.clone()
         seen.add(value.untyped_storage().data_ptr())
         tensors[name] = value

@@ -77,8 +77,9 @@ def test_metadata_is_plain_json_text(tmp_path, model):
     assert metadata["weight_style"] == "caffe"
 
 
-def test_channels_last_and_shared_tensors(tmp_path, model):
-    model.to(memory_format=torch.channels_last)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_memory_layouts_and_shared_tensors(tmp_path, model, layout):
+    model.to(memory_format=layout)
     model.head.box_tower[0].weight = model.head.class_tower[0].weight
     path = tmp_path / "detector.safetensors"
     save_detector(path, model, make_recipe(), CLASSES)
