@@ -120,7 +120,9 @@ def coco_splits(folder: Path) -> dict[str, Split]:
     if not found:
         found = {file.parent.name: file for file in sorted(folder.glob("*/_annotations.coco.json"))}
     if not found:
-        found = {file.stem: file for file in _detection_files(folder) if _looks_like_coco(file)}
+        # `fcos predict` leaves PREDS.images.json, a list of images, perhaps in their own folder: no data set.
+        files = [file for file in _detection_files(folder) if not file.name.endswith(".images.json")]
+        found = {file.stem: file for file in files if _looks_like_coco(file)}
     return {name: coco_split(file, f"{folder.name} {name}") for name, file in found.items()}
 
 

@@ -100,6 +100,14 @@ def test_a_data_set_gets_its_own_ids(fcos, coco, tiny_detector, tmp_path):
     assert json.loads(scored.out)["metrics"] == json.loads(direct.out)["metrics"]
 
 
+def test_results_written_among_the_images_do_not_change_the_next_prediction(fcos, images, tiny_detector):
+    arguments = ("predict", images, "--out", images / "preds.json", "--weights", tiny_detector, "--json")
+    first = json.loads(fcos(*arguments).out)
+    Image.new("RGB", (50, 50)).save(images / "later.png")
+    second = json.loads(fcos(*arguments).out)
+    assert (first["images"], second["images"]) == (3, 4)
+
+
 def test_files_and_patterns(fcos, images, tiny_detector, tmp_path):
     out = tmp_path / "preds.json"
     sources = (images / "a.png", images / "in" / "*.jpg")
