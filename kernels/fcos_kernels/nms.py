@@ -4,8 +4,8 @@ In order of descending score (ties: the lower index first), a box is kept unless
 image and class with IoU > threshold. IoU is intersection / (area + area - intersection) in float32. Classes are
 compared, not moved apart by offsets, which round coordinates.
 
-Blocks of boxes are held against those kept so far, all at once, then among themselves, row by row of the block's overlap
-matrix. Where only the best boxes of an image are wanted, the remaining blocks are not looked at.
+Blocks of boxes are held against those kept so far, all at once, then among themselves, row by row of the block's
+overlap matrix. Where only the best boxes of an image are wanted, the remaining blocks are not looked at.
 """
 
 import numpy as np
@@ -74,7 +74,7 @@ def _greedy(boxes: Tensor, classes: Tensor, threshold: float, most: int) -> Tens
             rows = rows[~_overlap(boxes, area, classes, kept, rows, threshold).any(0)]
         suppresses = _overlap(boxes, area, classes, rows, rows, threshold).triu_(1).cpu().numpy()
         alive = np.ones(len(rows), np.bool_)
-        for row in suppresses.any(axis=1).nonzero()[0]:
+        for row in np.flatnonzero(np.any(suppresses, axis=1)):
             if alive[row]:
                 alive &= ~suppresses[row]
         kept = torch.cat([kept, rows[torch.from_numpy(alive).to(rows.device)]])

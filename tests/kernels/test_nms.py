@@ -32,15 +32,16 @@ def test_equals_one_after_another(found, threshold, most, block):
     assert kept.tolist() == wanted
 
 
-def test_many_boxes_in_blocks():
+def test_many_boxes_in_blocks(monkeypatch):
+    monkeypatch.setattr(nms_module, "BLOCK", 64)
     generator = torch.Generator().manual_seed(0)
-    corner = torch.rand(900, 2, generator=generator) * 60
-    boxes = torch.cat([corner, corner + torch.rand(900, 2, generator=generator) * 30 + 1], dim=1)
-    scores = torch.rand(900, generator=generator)
-    classes = torch.randint(0, 3, (900,), generator=generator)
+    corner = torch.rand(300, 2, generator=generator) * 60
+    boxes = torch.cat([corner, corner + torch.rand(300, 2, generator=generator) * 30 + 1], dim=1)
+    scores = torch.rand(300, generator=generator)
+    classes = torch.randint(0, 3, (300,), generator=generator)
     kept = nms(boxes, scores, classes, 0.5)
-    assert kept.tolist() == reference.nms(boxes, scores, classes, 0.5, torch.zeros(900))
-    assert nms(boxes, scores, classes, 0.5, max_per_image=100).tolist() == kept[:100].tolist()
+    assert kept.tolist() == reference.nms(boxes, scores, classes, 0.5, torch.zeros(300))
+    assert nms(boxes, scores, classes, 0.5, max_per_image=30).tolist() == kept[:30].tolist()
 
 
 def test_a_chain_of_suppressions_is_followed():
