@@ -131,7 +131,8 @@ class Trainer:
             TrainingDivergedError: a loss or a weight is not finite: such a state is never saved.
         """
         self._look()
-        largest = torch.stack(torch._foreach_norm(list(self.model.parameters()), float("inf"))).sum()
+        weights = [parameter.detach() for parameter in self.model.parameters()]
+        largest = torch.stack(torch._foreach_norm(weights, float("inf"))).sum()
         if not math.isfinite(float(largest)):
             raise TrainingDivergedError(f"the weights are not finite after iteration {self.iteration}")
         return TrainingState(
