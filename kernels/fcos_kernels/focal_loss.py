@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fcos_kernels.checks import LOGIT_DTYPES, check_same_device, check_tensor
 
-CPU_CHUNK = 1 << 17
+CPU_CHUNK_PER_THREAD = 1 << 16
 DEVICE_CHUNK = 1 << 24
 LOG1P_LIMIT = 0.9
 
@@ -139,7 +139,8 @@ def _line(tensor: Tensor) -> Tensor:
 def _background(logits: Tensor, grad: Tensor | None, gamma: float, scale: Tensor | None) -> Tensor:
     """Sum of -p^g log(1 - p) over a line of logits, float64 scalar; writes its derivative times `scale` into `grad`."""
     dtype = compute_dtype(logits)
-    chunk = CPU_CHUNK if logits.device.type == "cpu" else DEVICE_CHUNK
+    on_cpu = logits.device.type == "cpu"
+    chunk = CPU_CHUNK_PER_THREAD * torch.get_num_threads() if on_cpu else DEVICE_CHUNK
     scratch = torch.empty(3, min(chunk, max(logits.numel(), 1)), dtype=dtype, device=logits.device)
     total = torch.zeros((), dtype=torch.float64, device=logits.device)
     for begin in range(0, logits.numel(), chunk):
@@ -147,7 +148,7 @@ def _background(logits: Tensor, grad: Tensor | None, gamma: float, scale: Tensor
         p, log_q, weight = scratch[:, : len(x)].unbind()
         x = x if x.dtype == dtype else weight.copy_(x)
         torch.sigmoid(x, out=p)
-        if logits.device.type == "cpu" and p.amax() <= LOG1P_LIMIT:
+        if on_cpu and p.amax() <= LOG1P_LIMIT:
             torch.neg(p, out=log_q).log1p_()
         else:
             torch.ops.aten.softplus.out(x, out=log_q).neg_()

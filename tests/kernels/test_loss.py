@@ -205,7 +205,7 @@ def test_mixed_extremes_of_classification_equal_the_exact_ones():
 
 def test_several_chunks_equal_one(monkeypatch):
     whole = run(detection_loss, head_outputs(), assignment())
-    monkeypatch.setattr(focal_module, "CPU_CHUNK", 100)
+    monkeypatch.setattr(focal_module, "CPU_CHUNK_PER_THREAD", 100)
     check_equal(head_outputs(), assignment())
     torch.testing.assert_close(run(detection_loss, head_outputs(), assignment()), whole)
 
