@@ -77,7 +77,7 @@ def assign(
     candidates: Tensor | None
     if boxes.device.type == "cpu":
         painted, counted = paint(
-            boxes.numpy(),
+            boxes.detach().numpy(),
             offsets.cpu().numpy(),
             grids=grids,
             strides=strides,

@@ -190,10 +190,8 @@ def _lowest_probability(rule: _Rule) -> float:
 def _above(logits: Tensor, probability: float) -> tuple[Tensor, ...]:
     """Indices (image, class, y, x) of all logits whose probability may exceed the given one, and of few others."""
     lowest = min(probability, 1.0) * (1 - PROBABILITY_MARGIN)
-    limit = math.log(lowest / (1 - lowest)) if lowest > 0 else -torch.inf
-    if lowest > 0:
-        limit -= torch.finfo(logits.dtype).eps * abs(limit)  # the comparison rounds it to the logits' dtype
-    passed = logits >= limit
+    # rounding this to the logits' dtype moves it past no logit upwards
+    passed = logits >= (math.log(lowest / (1 - lowest)) if lowest > 0 else -torch.inf)
     if passed.is_contiguous() or not passed.is_contiguous(memory_format=torch.channels_last):
         return passed.nonzero(as_tuple=True)
     image, y, x, label = passed.permute(0, 2, 3, 1).nonzero(as_tuple=True)
