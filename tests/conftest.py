@@ -1,4 +1,4 @@
-"""Shared fixtures. Real data lies beside the checkout (or where $FCOS_SHARED_DATA says); tests that need it skip without it."""
+"""Shared fixtures. Real data lies beside the checkout (or at $FCOS_SHARED_DATA); tests that need it skip without it."""
 
 import os
 from pathlib import Path

@@ -104,7 +104,7 @@ def _evaluate_model(
     detector = load_detector(model or newest_run())
     console.say(f"weights: {detector.path}" + ("" if model else " (the newest run's)"))
     wanted = detector.recipe.data
-    truth = open_annotated(data or wanted.dataset, split, preferred=wanted.val_split)
+    truth = open_annotated(data or wanted.val_dataset or wanted.dataset, split, preferred=wanted.val_split)
     console.say(f"data: {truth.name}, {len(truth)} images" + ("" if data else " (the recipe's; choose with --data)"))
     console.say(f"{chosen_device}, {chosen_precision.reason}")
     failed: list[Failure] = []

@@ -39,17 +39,17 @@ Pixels = Annotated[
 ]
 Levels = Annotated[
     str | None,
-    typer.Option("--levels", help="fpn, p4, or numbers such as 3,4,5 [default: the recipe's, or fpn]."),
+    typer.Option("--levels", help="fpn, p4, or numbers such as 3,4,5 (default: the recipe's, or fpn)."),
 ]
 RecipeName = Annotated[
     str | None,
     typer.Option("--recipe", help="Take levels, ranges, sizes and centre sampling from it.", show_default=False),
 ]
-Short = Annotated[int | None, typer.Option("--short", min=1, help="Short side in pixels [default: recipe's, or 800].")]
-Long = Annotated[int | None, typer.Option("--long", min=1, help="Longest side in pixels [default: recipe's, or 1333].")]
+Short = Annotated[int | None, typer.Option("--short", min=1, help="Short side in pixels (default: recipe's, or 800).")]
+Long = Annotated[int | None, typer.Option("--long", min=1, help="Longest side in pixels (default: recipe's, or 1333).")]
 Radius = Annotated[
     float | None,
-    typer.Option("--center-sampling", min=0, help="Radius in strides, 0 is off [default: the recipe's, or 0]."),
+    typer.Option("--center-sampling", min=0, help="Radius in strides, 0 is off (default: the recipe's, or 0)."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

@@ -21,7 +21,7 @@ def train(
     ] = None,
     run_dir: Annotated[
         Path | None,
-        typer.Option("--run-dir", help="Folder of the run [default: runs/<recipe>-<time>].", show_default=False),
+        typer.Option("--run-dir", help="Folder of the run (default: runs/<recipe>-<time>).", show_default=False),
     ] = None,
     resume: Annotated[
         str | None,

@@ -5,6 +5,7 @@ of workers or the number of ranks. A single image that cannot be read does not e
 once; many of them do.
 """
 
+import atexit
 import itertools
 import os
 import signal
@@ -29,6 +30,8 @@ from fcos_cli.report import console
 MAX_AUTO_WORKERS = 8
 # A training goes on while no more than this share of the images drawn so far is broken, and always up to BROKEN_FILES.
 BROKEN_SHARE, BROKEN_FILES = 0.1, 3
+
+_RUNNING: list[Any] = []
 
 
 @dataclass
@@ -264,6 +267,7 @@ def _run(
     )
     with _interrupts_held():
         iterator = iter(loader)
+    _RUNNING.append(iterator)
     try:
         while True:
             try:
@@ -282,7 +286,19 @@ def _run(
             yield loaded.content, loaded.pixels
     finally:
         # Dropping the iterator is what ends the workers.
+        _RUNNING.remove(iterator)
         del iterator
+
+
+def _end_workers() -> None:
+    """Ends the workers of loaders that nobody closed: at exit they would be waited for, and they ignore SIGTERM."""
+    for iterator in _RUNNING:
+        if hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()
+
+
+# Registered after multiprocessing's own exit handler, so it runs before it.
+atexit.register(_end_workers)
 
 
 def _unchanged(loaded: Any) -> Any:

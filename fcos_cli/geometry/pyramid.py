@@ -59,7 +59,7 @@ class Pyramid:
         return tuple(stride // 2 if self.origin == "half_stride" else 0 for stride in self.strides)
 
     def grids(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
-        """(rows, columns) of each level for a padded input of height x width pixels: sides ceil-halved level by level."""
+        """(rows, columns) of each level for a padded input of height x width pixels: sides ceil-halved."""
         return tuple((-(-height // stride), -(-width // stride)) for stride in self.strides)
 
     def locations(self, height: int, width: int) -> np.ndarray:
@@ -72,7 +72,7 @@ class Pyramid:
 
 
 def default_ranges(levels: Sequence[int]) -> tuple[tuple[float, float], ...]:
-    """The paper's ranges for a run of levels: P3 ends at 64, each level doubles; the first starts at 0, the last has no end."""
+    """The paper's ranges for a run of levels: P3 ends at 64, then doubling; the first starts at 0, the last is open."""
     uppers = [float(1 << (level + 3)) for level in levels[:-1]] + [math.inf]
     return tuple(zip([0.0, *uppers[:-1]], uppers, strict=True))
 

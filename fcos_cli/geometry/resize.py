@@ -4,7 +4,7 @@ SIZE_DIVISOR = 32
 
 
 def resized_size(width: int, height: int, short_side: int, long_side: int) -> tuple[int, int]:
-    """Size (width, height) in pixels after scaling the short side to `short_side`, the long side to at most `long_side`.
+    """Size (width, height) in pixels with the short side at `short_side` and the long side at most `long_side`.
 
     If max/min * short > long, the short side becomes round(long * min / max); the other side is int(short * ratio).
     Never returns a side of 0.

@@ -3,12 +3,12 @@
 from typing import NamedTuple
 
 import torch
-from fcos_kernels.decode import decode
-from fcos_kernels.nms import nms
 from torch import Tensor
 
 from fcos_cli.model.fcos import FCOS, HeadOutputs
 from fcos_cli.recipe.schema import TestConfig
+from fcos_kernels.decode import decode
+from fcos_kernels.nms import nms
 
 
 class Detections(NamedTuple):

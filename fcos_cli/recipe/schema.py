@@ -148,6 +148,7 @@ class DataConfig(Table):
         description="A name (shapes is built in; coco and others lie under $FCOS_DATA, ./data, ./datasets), "
         "a folder, or an annotation file.",
     )
+    val_dataset: str = Field("", description="Where the images to evaluate on are, if not in `dataset`.")
     train_split: str = Field("train", description="Split to train on.")
     val_split: str = Field("val", description="Split to evaluate on.")
     short_side: Positive | Span = Field(800, description="Short side in pixels; [640, 800] draws it uniformly.")

@@ -11,10 +11,10 @@ from math import isinf
 from typing import Any
 
 import numpy as np
-from fcos_kernels.paint import claims
 
 from fcos_cli.data.records import DetectionData
 from fcos_cli.stats.boxes import NetworkBoxes, Setting, network_boxes
+from fcos_kernels.paint import claims
 
 IMAGES_PER_STEP = 500
 SMALL, LARGE = 32**2, 96**2  # square pixels of the original image, COCO's

@@ -3,12 +3,14 @@
 import copy
 import math
 from collections.abc import Iterator
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
 from fcos_cli.recipe.schema import OptimizerConfig, Recipe, ScheduleConfig
 
+Model = TypeVar("Model", bound=nn.Module)
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
 
 
@@ -67,18 +69,18 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["lr_factor"]
 
 
-class AveragedWeights:
+class AveragedWeights(Generic[Model]):
     """Exponential moving average of a model's parameters and statistics, for evaluation.
 
     The decay grows as (1 + t) / (10 + t) up to its full value, so that early averages do not cling to the random start.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: Model, decay: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, model: nn.Module, iteration: int) -> None:
+    def update(self, model: Model, iteration: int) -> None:
         """Takes in the weights after the step of `iteration`."""
         keep = min(self.decay, (1 + iteration) / (10 + iteration))
         old, new = self.model.state_dict(), model.state_dict()

@@ -17,6 +17,7 @@ from fcos_cli.model.saved import save_detector
 from fcos_cli.model.starting import build_model
 from fcos_cli.recipe.load import LoadedRecipe, load_recipe
 from fcos_cli.recipe.schema import Recipe
+from fcos_cli.report import console
 from fcos_cli.training import validation
 from fcos_cli.training.checkpoint import load_state, save_state
 from fcos_cli.training.distributed import World, world
@@ -75,6 +76,7 @@ def train(request: Request) -> Outcome | None:
         if request.resume is not None:
             _resume(trainer, run, log)
         log.say(f"run folder: {run.path}")
+        _warn_of_shared_images(train_data, val_data)
         loader = _loader(train_data, recipe, here, trainer.iteration)
         validator = validation.Validator(run, recipe, val_data, here, log)
         try:
@@ -95,7 +97,7 @@ def prepare(
     """Data, model and trainer of a recipe; says what was chosen and why."""
     torch.manual_seed(recipe.train.seed)
     train_data = open_data(recipe.data.dataset, recipe.data.train_split)
-    val_data = open_data(recipe.data.dataset, recipe.data.val_split)
+    val_data = open_data(recipe.data.val_dataset or recipe.data.dataset, recipe.data.val_split)
     _check_data(train_data, val_data)
     for data in (train_data, val_data):
         counts = f"{len(data)} images, {len(data.boxes)} boxes, {len(data.categories)} classes"
@@ -205,9 +207,8 @@ def _open_run(request: Request, here: World) -> tuple[RunFolder, LoadedRecipe]:
             "which recipe?", "fcos recipe list shows the bundled ones; for example: fcos train recipes/shapes.toml"
         )
     loaded = load_recipe(request.recipe, request.overrides)
-    run = create_run(loaded, request.run_dir) if here.main else None
-    path = here.share(run.path if run else None)
-    return RunFolder(Path(str(path))), loaded
+    created = create_run(loaded, request.run_dir).path if here.main else Path()
+    return RunFolder(here.share(created)), loaded
 
 
 def _check_same_model(stored: Recipe, wanted: Recipe, run: RunFolder) -> None:
@@ -259,6 +260,12 @@ def _check_data(train_data: DetectionData, val_data: DetectionData) -> None:
             f"{train_data.name} and {val_data.name} do not have the same classes",
             "both annotation files must list the same categories, also those without boxes",
         )
+
+
+def _warn_of_shared_images(train_data: DetectionData, val_data: DetectionData) -> None:
+    shared = set(train_data.file_names) & set(val_data.file_names) if train_data.root == val_data.root else set()
+    if shared:
+        console.warn(f"{len(shared)} of {len(val_data)} validation images are trained on: their AP says little")
 
 
 def _with_advice(error: TrainingDivergedError, run: RunFolder, recipe: Recipe) -> TrainingDivergedError:

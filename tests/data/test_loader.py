@@ -1,5 +1,7 @@
 """The loaders: the same batches whatever start, workers and ranks; what is broken is named; nothing is left running."""
 
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -299,3 +301,15 @@ def test_similar_shapes_share_a_batch():
     # 333x500, 640x480 and 480x640 become 800x1201 and 1066x800; the panorama 1333x267 is the smallest canvas.
     assert tuple(sizes[groups[0][0]]) == (333, 500)
     assert tuple(sizes[groups[-1][0]]) == (1000, 200)
+
+
+def test_a_program_that_never_closes_its_loader_still_ends() -> None:
+    code = """
+from fcos_cli.data.loader import TrainLoader
+from fcos_cli.data.shapes import shapes_data
+from fcos_cli.recipe.schema import DataConfig
+batches = iter(TrainLoader(shapes_data("train", count=8), DataConfig(short_side=64), batch_size=2, seed=0, workers=1))
+print(len(next(batches).images))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "2"

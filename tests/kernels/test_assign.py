@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from fcos_kernels import reference
 from fcos_kernels.assign import assign
 

@@ -2,9 +2,10 @@ import math
 
 import pytest
 import torch
-from fcos_kernels.decode import decode
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fcos_kernels.decode import decode
 
 GRIDS, STRIDES, STARTS = [(6, 7), (3, 4)], [8, 16], [4, 8]
 UNITS = [8.0, 1.0]

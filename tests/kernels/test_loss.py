@@ -1,11 +1,12 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fcos_kernels import focal_loss as focal_module
 from fcos_kernels import reference
 from fcos_kernels.assign import assign
 from fcos_kernels.loss import detection_loss
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 INF = float("inf")
 GRIDS, STRIDES, STARTS = [(9, 11), (5, 6), (3, 3)], [8, 16, 32], [4, 8, 16]

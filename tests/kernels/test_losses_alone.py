@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fcos_kernels import reference
 from fcos_kernels.box_loss import box_loss
 from fcos_kernels.focal_loss import focal_loss
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 KINDS = ["iou", "linear_iou", "giou", "diou", "ciou"]
 

@@ -1,10 +1,11 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fcos_kernels import nms as nms_module
 from fcos_kernels import reference
 from fcos_kernels.nms import nms
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 corner = st.integers(0, 12).map(float)
 rows = st.lists(

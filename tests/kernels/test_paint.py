@@ -1,15 +1,16 @@
 import subprocess
 import sys
 
-import fcos_kernels.paint
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fcos_kernels.paint
 from fcos_kernels import reference
 from fcos_kernels.assign import assign, assign_in_chunks
 from fcos_kernels.paint import paint
-from hypothesis import given
-from hypothesis import strategies as st
 
 INF = float("inf")
 # corners where rounding or an inclusive end decides: halves of strides, ends of ranges, neighbours of both
