@@ -43,7 +43,7 @@ class DetectionLoss:
     def assign(self, targets: Targets, height: int, width: int) -> Assignment:
         """Ground-truth row per location [N, L] of a batch padded to height x width pixels (spec section 2)."""
         settings = self.recipe.assign
-        return assign(
+        assigned = assign(
             targets.boxes,
             targets.offsets,
             grids=self.pyramid.grids(height, width),
@@ -52,8 +52,11 @@ class DetectionLoss:
             ranges=self.pyramid.ranges,
             radius=settings.center_sampling,
             inclusive=settings.range_ends == "inclusive",
-            ignore=targets.ignore if settings.ignore_crowd else None,
+            ignore=targets.ignore,
         )
+        if not settings.ignore_crowd:
+            assigned.index.clamp_(min=-1)  # what only a crowd covers is background, as in the authors' code
+        return assigned
 
     def normalizers(self, assignments: Sequence[Assignment]) -> Tensor:
         """[2] number of positives and sum of centre-ness targets, averaged over the passes of one step on this device.
