@@ -176,6 +176,8 @@ def eval_batches(
     *,
     workers: int | None = None,
     indices: Sequence[int] | np.ndarray | None = None,
+    rank: int = 0,
+    world: int = 1,
 ) -> Iterator[Batch]:
     """Every image once, similar shapes together, in no particular order: use `Batch.indices`.
 
@@ -186,9 +188,11 @@ def eval_batches(
         short_side: in pixels, as is long_side: the size rule of `geometry/resize.py`.
         workers: processes; None and -1 choose by the machine.
         indices: the positions to take; all of them by default.
+        rank, world: this process takes every world-th batch from this one on. The batches are the same for any number
+            of processes: how an image is padded, and hence what is found in it, depends on what shares its batch.
     """
     chosen = np.arange(len(data)) if indices is None else np.asarray(indices, dtype=np.int64)
-    groups = shape_groups(data.sizes[chosen], short_side, long_side, batch_size)
+    groups = shape_groups(data.sizes[chosen], short_side, long_side, batch_size)[rank::world]
     batches = EvalBatches(data, [chosen[group] for group in groups], short_side, long_side)
     count = 0 if len(groups) < 2 else choose_workers(-1 if workers is None else workers)
     return _unpack_all(data, _run(batches, range(len(groups)), count))

@@ -84,18 +84,22 @@ class Predictor:
         lowered = min(test.score_threshold, threshold if threshold is not None else 1.0)
         self.test = test.model_copy(update={"score_threshold": lowered})
 
-    def run(self, data: DetectionData, failed: list[Failure] | None = None) -> Iterator[ImageResult]:
+    def run(
+        self, data: DetectionData, failed: list[Failure] | None = None, *, rank: int = 0, world: int = 1
+    ) -> Iterator[ImageResult]:
         """Results of every readable image, as they come: images of like shape share a batch, whatever the data's order.
 
         Args:
             data: images; annotations are not looked at.
             failed: gets the images that cannot be read.
+            rank, world: take every world-th batch from this one on; the batches do not depend on it.
 
         Raises:
             DataError: an image cannot be read and there is no `failed` to note it in.
         """
         with _evaluating(self.model):
-            for batch in eval_batches(data, self.test.short_side, self.test.long_side, self.batch_size):
+            short, long = self.test.short_side, self.test.long_side
+            for batch in eval_batches(data, short, long, self.batch_size, rank=rank, world=world):
                 failures = [Failure(name, reason) for name, reason in batch.failed]
                 if failures and failed is None:
                     raise DataError(f"{failures[0].file_name}: {failures[0].reason}")

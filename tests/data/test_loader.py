@@ -280,6 +280,14 @@ def test_evaluation_of_some_images_and_of_none(data):
     assert list(eval_batches(data.subset([]), 100, 160, 4)) == []
 
 
+def test_evaluation_shares_are_whole_batches_of_the_evaluation_alone(data):
+    alone = [batch.indices for batch in eval_batches(data, 100, 160, 8, workers=0)]
+    for world in (2, 3, 60):
+        shares = [eval_batches(data, 100, 160, 8, workers=0, rank=rank, world=world) for rank in range(world)]
+        found = [batch.indices for share in shares for batch in share]
+        assert sorted(found) == sorted(alone)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_names_what_cannot_be_read(data, workers):
     some = broken(data.subset(range(8)), [1, 2, 3, 4, 8])
