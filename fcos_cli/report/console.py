@@ -95,4 +95,4 @@ def print_metrics(metrics: Mapping[str, float | None], published_ap: float | Non
     rows = [(a, percent(a), b, percent(b)) for a, b in zip(list(metrics)[:6], list(metrics)[6:], strict=True)]
     print_table("COCO metrics, %", ("precision", "", "recall", ""), rows)
     if published_ap is not None:
-        out.print(f"the paper's AP on COCO val2017: {published_ap}")
+        out.print(f"the paper's AP on COCO: {published_ap}")
