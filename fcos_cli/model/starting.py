@@ -8,24 +8,28 @@ from fcos_cli.errors import WeightsError
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.saved import Detector, load_detector
 from fcos_cli.model.weights import foreign_model, is_foreign, is_url, load_backbone, locate, resolve_style
-from fcos_cli.recipe.schema import Recipe
+from fcos_cli.recipe.schema import Recipe, WeightStyle
 
 CLASS_LAYER = "head.class_logits."
 
 
-def build_model(recipe: Recipe, categories: Categories, *, load_weights: bool) -> tuple[FCOS, list[str]]:
+def build_model(
+    recipe: Recipe, categories: Categories, *, resumed: WeightStyle | None = None
+) -> tuple[FCOS, list[str]]:
     """The recipe's model, and notes on where its weights come from.
 
     Args:
-        load_weights: False where a checkpoint will fill the model anyway.
+        resumed: where a checkpoint will fill the model: the style of its weights. Nothing is loaded then.
 
     Raises:
         WeightsError: weights that are missing, broken, or do not fit.
     """
+    if resumed is not None:
+        return FCOS(recipe.model, len(categories), resumed), []
     start = recipe.model.weights
-    if not (load_weights and start):
+    if not start:
         model = FCOS(recipe.model, len(categories), resolve_style(recipe.model.backbone))
-        return model, load_backbone(model) if load_weights and recipe.model.backbone.weights else []
+        return model, load_backbone(model) if recipe.model.backbone.weights else []
     if is_foreign(start):
         return foreign_model(recipe.model, len(categories))
     path = locate(start, "model.weights") if is_url(start) else start

@@ -8,8 +8,9 @@ import torch
 
 from fcos_cli.errors import SetupError, WeightsError
 from fcos_cli.files import atomic_file
+from fcos_cli.recipe.schema import WeightStyle
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
@@ -18,21 +19,21 @@ class TrainingState:
 
     Attributes:
         iteration: optimiser steps done.
+        style: pixel format and stride placement of the weights; those it started from chose it, not the recipe alone.
         model: state dict of the trained weights.
         optimizer: state dict of the optimiser.
         averaged: state dict of the averaged weights, where the recipe asks for them.
         scaler: state dict of the float16 loss scaler, where there is one.
         rng: torch's CPU generator state.
-        best_ap: highest validation AP so far, -1 before the first evaluation.
     """
 
     iteration: int
+    style: WeightStyle
     model: dict[str, Any]
     optimizer: dict[str, Any]
     averaged: dict[str, Any] | None
     scaler: dict[str, Any] | None
     rng: torch.Tensor
-    best_ap: float
 
 
 def save_state(path: Path, state: TrainingState) -> None:

@@ -1,16 +1,16 @@
 """Several devices: one process each, started by torchrun. Alone, every function here is a no-op."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
-from fcos_cli.errors import SetupError
+from fcos_cli.errors import FcosError, SetupError
 
 T = TypeVar("T")
 
@@ -55,6 +55,38 @@ class World:
         box = [value]
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
+
+    def gather(self, value: T) -> list[T]:
+        """The value of every process, by rank, on every process."""
+        if self.size == 1:
+            return [value]
+        values: list[T] = [value] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        """What `work` returns on the main process, on every process.
+
+        Raises:
+            FcosError: that of `work`, on the main process, which tells the user; the others exit with its code.
+        """
+        box: tuple[T | None, FcosError | None] = (None, None)
+        if self.main:
+            try:
+                box = (work(), None)
+            except FcosError as error:
+                box = (None, error)
+        value, mistake = self.share(box)
+        if mistake is not None:
+            raise mistake if self.main else SystemExit(mistake.exit_code)
+        return value  # type: ignore[return-value]
+
+    @torch.no_grad()
+    def same_buffers(self, module: nn.Module) -> None:
+        """Gives every process the main one's buffers: BatchNorm's statistics differ by the images each has seen."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from fcos_cli.files import atomic_file
 from fcos_cli.report import console
 from fcos_cli.training.runs import RunFolder
 
@@ -71,7 +72,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def forget_after(path: Path, iteration: int) -> None:
     """Drops the rows later than the checkpoint that a run resumes from: they will be written again."""
     kept = [row for row in read_rows(path) if row["iteration"] <= iteration]
-    path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    with atomic_file(path, "w") as file:
+        file.writelines(json.dumps(row) + "\n" for row in kept)
+
+
+def evaluated(path: Path) -> set[int]:
+    """The iterations that a metrics.jsonl has an evaluation of."""
+    return {row["iteration"] for row in read_rows(path) if "AP" in row}
 
 
 def duration(seconds: float) -> str:

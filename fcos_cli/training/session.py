@@ -10,19 +10,20 @@ import torch
 from fcos_cli.data.datasets import open_data
 from fcos_cli.data.loader import TrainLoader
 from fcos_cli.data.records import DetectionData
-from fcos_cli.errors import DataError, RecipeError, UsageError
+from fcos_cli.errors import DataError, RecipeError, UsageError, WeightsError
 from fcos_cli.evaluation.coco_ap import Evaluation
+from fcos_cli.files import atomic_file
 from fcos_cli.model.precision import choose_device, choose_precision
 from fcos_cli.model.saved import save_detector
 from fcos_cli.model.starting import build_model
-from fcos_cli.recipe.load import LoadedRecipe, load_recipe
+from fcos_cli.recipe.load import load_recipe, to_toml
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report import console
 from fcos_cli.training import validation
-from fcos_cli.training.checkpoint import load_state, save_state
+from fcos_cli.training.checkpoint import TrainingState, load_state, save_state
 from fcos_cli.training.distributed import World, world
 from fcos_cli.training.interrupt import Interrupt
-from fcos_cli.training.log import TrainingLog, duration, forget_after
+from fcos_cli.training.log import TrainingLog, duration, evaluated, forget_after
 from fcos_cli.training.runs import RunFolder, create_run, find_run
 from fcos_cli.training.trainer import Trainer, TrainingDivergedError
 
@@ -69,19 +70,22 @@ def train(request: Request) -> Outcome | None:
     """
     started = time.perf_counter()
     with world(choose_device(request.device)) as here, Interrupt() as interrupt:
-        run, loaded = _open_run(request, here)
-        recipe = loaded.recipe
+        run, recipe = here.on_main(lambda: _open_run(request))
+        state = load_state(run.state) if request.resume is not None else None
         log = TrainingLog(run, here.main)
-        trainer, train_data, val_data = prepare(recipe, here, log, load_weights=request.resume is None)
-        if request.resume is not None:
-            _resume(trainer, run, log)
+        trainer, train_data, val_data = prepare(recipe, here, log, state)
+        if state is not None:
+            _resume(trainer, state, run, log)
         log.say(f"run folder: {run.path}")
-        _warn_of_shared_images(train_data, val_data)
+        if here.main:
+            _warn_of_shared_images(train_data, val_data)
         loader = _loader(train_data, recipe, here, trainer.iteration)
         validator = validation.Validator(run, recipe, val_data, here, log)
         try:
             finished = _train(trainer, loader, validator, run, val_data, interrupt)
         except TrainingDivergedError as error:
+            if not here.main:  # which tells the user
+                raise SystemExit(error.exit_code) from None
             raise _with_advice(error, run, recipe) from None
         outcome = Outcome(run, recipe, validator.best, trainer.iteration, not finished, time.perf_counter() - started)
         if finished and here.main:
@@ -92,9 +96,9 @@ def train(request: Request) -> Outcome | None:
 
 
 def prepare(
-    recipe: Recipe, here: World, log: TrainingLog, *, load_weights: bool
+    recipe: Recipe, here: World, log: TrainingLog, state: TrainingState | None = None
 ) -> tuple[Trainer, DetectionData, DetectionData]:
-    """Data, model and trainer of a recipe; says what was chosen and why."""
+    """Data, model and trainer of a recipe; says what was chosen and why. `state` is what the model will go on from."""
     torch.manual_seed(recipe.train.seed)
     train_data = open_data(recipe.data.dataset, recipe.data.train_split)
     val_data = open_data(recipe.data.val_dataset or recipe.data.dataset, recipe.data.val_split)
@@ -105,7 +109,7 @@ def prepare(
         log.say(f"{data.name}: {counts}" + (f"; left out: {dropped}" if dropped else ""))
     precision = choose_precision(recipe.train.precision, here.device)
     log.say(f"{here.device}, {precision.reason}" + (f"; {here.size} processes" if here.size > 1 else ""))
-    model, notes = build_model(recipe, train_data.categories, load_weights=load_weights)
+    model, notes = build_model(recipe, train_data.categories, resumed=state.style if state else None)
     for note in notes:
         log.say(note)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -125,7 +129,7 @@ def dry_run(request: Request) -> dict[str, object] | None:
         raise UsageError("which recipe?", WHICH_RECIPE)
     loaded = load_recipe(request.recipe, request.overrides)
     with world(choose_device(request.device)) as here:
-        trainer, train_data, val_data = prepare(loaded.recipe, here, TrainingLog(None, here.main), load_weights=True)
+        trainer, train_data, val_data = prepare(loaded.recipe, here, TrainingLog(None, here.main))
         batches = iter(_loader(train_data, loaded.recipe, here, 0))
         trainer.model.train()
         trainer.step(next(batches))  # the first step also builds what later ones reuse
@@ -164,19 +168,22 @@ def _train(
     data: DetectionData,
     interrupt: Interrupt,
 ) -> bool:
-    """Runs from milestone to milestone: checkpoints and evaluations. Returns False where it was interrupted."""
+    """Runs from milestone to milestone: checkpoints and evaluations. Returns False where it was interrupted.
+
+    The state is saved before an evaluation, which may take long or fail: a resumed run makes up for it.
+    """
     train, total = trainer.recipe.train, trainer.recipe.schedule.iterations
     batches = iter(loader)
-    while trainer.iteration < total:
+    while True:
+        if validator.is_due(trainer.iteration):
+            validator.evaluate(trainer)
+        if trainer.iteration >= total:
+            return True
         until = min(_next(trainer.iteration, every, total) for every in (train.eval_every, train.checkpoint_every))
         whole = trainer.run(batches, until, lambda: interrupt.requested)
-        evaluate = trainer.iteration == total or (train.eval_every and trainer.iteration % train.eval_every == 0)
-        if evaluate and whole:
-            validator.evaluate(trainer)
         _save(trainer, run, data)
         if not whole:
-            return trainer.iteration >= total
-    return True
+            return False
 
 
 def _next(iteration: int, every: int, total: int) -> int:
@@ -191,24 +198,21 @@ def _save(trainer: Trainer, run: RunFolder, data: DetectionData) -> None:
         save_detector(run.last, trainer.evaluated, trainer.recipe, data.categories, extra)
 
 
-def _open_run(request: Request, here: World) -> tuple[RunFolder, LoadedRecipe]:
+def _open_run(request: Request) -> tuple[RunFolder, Recipe]:
     """The run folder, new or resumed, and its recipe."""
     if request.resume is not None:
         name = load_recipe(request.recipe).name if request.recipe else None
         run = find_run(None if request.resume == NEWEST else request.resume, name)
-        stored = load_recipe(str(run.recipe), () if request.recipe else request.overrides)
-        if request.recipe is None:
-            return run, stored
-        wanted = load_recipe(request.recipe, request.overrides)
-        _check_same_model(stored.recipe, wanted.recipe, run)
+        stored = load_recipe(str(run.recipe)).recipe
+        wanted = load_recipe(request.recipe or str(run.recipe), request.overrides).recipe
+        _check_same_model(stored, wanted, run)
         return run, wanted
     if request.recipe is None:
         raise UsageError(
             "which recipe?", "fcos recipe list shows the bundled ones; for example: fcos train recipes/shapes.toml"
         )
     loaded = load_recipe(request.recipe, request.overrides)
-    created = create_run(loaded, request.run_dir).path if here.main else Path()
-    return RunFolder(here.share(created)), loaded
+    return create_run(loaded, request.run_dir), loaded.recipe
 
 
 def _check_same_model(stored: Recipe, wanted: Recipe, run: RunFolder) -> None:
@@ -218,20 +222,34 @@ def _check_same_model(stored: Recipe, wanted: Recipe, run: RunFolder) -> None:
             f"go on with the run's own recipe: fcos train --resume {run.path}; "
             f"or start anew from its weights: --set model.weights={run.path}",
         )
+    if stored.optimizer.name != wanted.optimizer.name:
+        raise RecipeError(
+            f"optimizer.name = {wanted.optimizer.name!r}, but {run.path} was trained with {stored.optimizer.name!r}",
+            f"start anew from its weights: --set model.weights={run.path}",
+        )
 
 
-def _resume(trainer: Trainer, run: RunFolder, log: TrainingLog) -> None:
-    state = load_state(run.state)
+def _resume(trainer: Trainer, state: TrainingState, run: RunFolder, log: TrainingLog) -> None:
     total = trainer.recipe.schedule.iterations
-    if state.iteration >= total:
+    if state.iteration >= total and state.iteration in evaluated(run.metrics):
         raise UsageError(
             f"{run.path} is complete: it has done {state.iteration} of {total} iterations",
             f"train longer: fcos train --resume {run.path} --set schedule.iterations={2 * total}; "
             f"or start a new run from its weights: fcos train RECIPE --set model.weights={run.path}",
         )
-    trainer.restore(state)
+    try:
+        trainer.restore(state)
+    except (RuntimeError, ValueError) as error:
+        raise WeightsError(
+            f"{run.state} does not fit the model: {error}",
+            "has the data set got other classes? Then start a new run from these weights: "
+            f"fcos train RECIPE --set model.weights={run.path}",
+        ) from error
+    trainer.world.barrier()  # all have read the run's files
     if trainer.world.main:
         forget_after(run.metrics, state.iteration)
+        with atomic_file(run.recipe, "w") as file:  # as it goes on: the next resume needs no --set again
+            file.write(to_toml(trainer.recipe))
     log.say(f"resumed at iteration {state.iteration} of {total}")
 
 

@@ -39,7 +39,7 @@ class _Step(NamedTuple):
 
 
 class Trainer:
-    """Trains a model. `iteration` counts the optimiser steps done, `best_ap` is the best validation AP so far.
+    """Trains a model. `iteration` counts the optimiser steps done.
 
     Args:
         model: on the device of `world`, weights loaded.
@@ -51,7 +51,7 @@ class Trainer:
 
     def __init__(self, model: FCOS, recipe: Recipe, world: World, precision: Precision, log: TrainingLog) -> None:
         self.model, self.recipe, self.world, self.precision, self.log = model, recipe, world, precision, log
-        self.iteration, self.best_ap = 0, -1.0
+        self.iteration = 0
         self.loss = DetectionLoss(recipe, model.pyramid, model.units)
         self.optimizer = build_optimizer(model, recipe)
         self.averaged = AveragedWeights(model, recipe.train.ema) if recipe.train.ema else None
@@ -59,8 +59,12 @@ class Trainer:
         self.layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
         self.network: nn.Module = model
         if world.size > 1:
-            ids = [world.device.index] if world.device.type == "cuda" else None
-            self.network = DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+            self.network = DistributedDataParallel(
+                model,
+                device_ids=[world.device.index] if world.device.type == "cuda" else None,
+                broadcast_buffers=recipe.model.backbone.norm == "bn",  # no other norm's buffers ever change
+                gradient_as_bucket_view=True,
+            )
         self._unseen: list[_Step] = []
         self._window: list[list[float]] = []
 
@@ -75,6 +79,12 @@ class Trainer:
         Raises:
             TrainingDivergedError: a loss is not finite; no checkpoint was written since.
         """
+        try:
+            return self._run(batches, until, stop)
+        finally:
+            self.log.hide_progress()
+
+    def _run(self, batches: Iterator[Batch], until: int, stop: Callable[[], bool]) -> bool:
         train, total = self.recipe.train, self.recipe.schedule.iterations
         look_every = train.log_every if self.world.device.type == "cuda" else 1
         self.model.train()
@@ -93,9 +103,7 @@ class Trainer:
                 self._report(rate, waited * rate / images, left)
                 started, waited, images = time.perf_counter(), 0.0, 0
             if (report or self.iteration % look_every == 0) and self.world.any(stop()):
-                self.log.hide_progress()
                 return False
-        self.log.hide_progress()
         return True
 
     def step(self, batch: Batch) -> None:
@@ -137,12 +145,12 @@ class Trainer:
             raise TrainingDivergedError(f"the weights are not finite after iteration {self.iteration}")
         return TrainingState(
             iteration=self.iteration,
+            style=self.model.style,
             model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
             averaged=self.averaged.model.state_dict() if self.averaged else None,
             scaler=self.scaler.state_dict() if self.scaler.is_enabled() else None,
             rng=torch.get_rng_state(),
-            best_ap=self.best_ap,
         )
 
     def restore(self, state: TrainingState) -> None:
@@ -157,7 +165,7 @@ class Trainer:
         if state.scaler and self.scaler.is_enabled():
             self.scaler.load_state_dict(state.scaler)
         torch.set_rng_state(state.rng)
-        self.iteration, self.best_ap = state.iteration, state.best_ap
+        self.iteration = state.iteration
 
     def _update(self) -> None:
         clip = self.recipe.optimizer.clip_norm
@@ -181,9 +189,11 @@ class Trainer:
         values = torch.stack([step.values for step in steps]).tolist()
         self._window += values
         bad = next((i for i, row in enumerate(values) if not math.isfinite(row[0])), None)
-        if self.world.any(bad is not None):
-            self.log.hide_progress()
-            raise _diverged(steps[-1 if bad is None else bad])
+        if not self.world.any(bad is not None):
+            return
+        own = None if bad is None else steps[bad]._replace(values=steps[bad].values.cpu())
+        met = [step for step in self.world.gather(own) if step is not None]
+        raise _diverged(min(met, key=lambda step: step.iteration))
 
     def _report(self, rate: float, waiting: float, left: str) -> None:
         """A line and a row: the losses averaged over the steps since the last report and over the devices."""

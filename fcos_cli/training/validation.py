@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch.distributed as dist
 
 from fcos_cli.data.records import DetectionData
 from fcos_cli.evaluation.coco_ap import ClassResult, Evaluation, evaluate
@@ -17,7 +16,7 @@ from fcos_cli.model.saved import save_detector
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report.console import warn
 from fcos_cli.training.distributed import World
-from fcos_cli.training.log import TrainingLog, read_rows
+from fcos_cli.training.log import TrainingLog, evaluated, read_rows
 from fcos_cli.training.runs import RunFolder
 from fcos_cli.training.trainer import Trainer
 
@@ -34,6 +33,13 @@ class Validator:
         self.run, self.recipe, self.data, self.here, self.log = run, recipe, data, here, log
         self._file = run.evaluation / "best.json"
         self.best = _read(self._file)
+        self._done = here.share(evaluated(run.metrics))
+
+    def is_due(self, iteration: int) -> bool:
+        """Whether the recipe wants an evaluation after `iteration` steps (at the end: always) and the run has none."""
+        every, total = self.recipe.train.eval_every, self.recipe.schedule.iterations
+        wanted = iteration >= total or (every > 0 and iteration > 0 and iteration % every == 0)
+        return wanted and iteration not in self._done
 
     def evaluate(self, trainer: Trainer) -> None:
         """Evaluates the trainer's weights; saves them as `best` where their AP is the highest."""
@@ -44,12 +50,12 @@ class Validator:
             self.log.say(f"{self.data.name} at iteration {trainer.iteration}: {shown or 'nothing to find'}")
             for note in found.notes:
                 self.log.say(note)
-            self.log.row({"iteration": trainer.iteration, **found.metrics})
-            ap = found.metrics["AP"] or 0.0
-            if ap > trainer.best_ap:
-                trainer.best_ap, self.best = ap, found
+            if self.best is None or (found.metrics["AP"] or 0.0) > (self.best.metrics["AP"] or 0.0):
                 self._keep(trainer, found)
-        trainer.best_ap = self.here.share(trainer.best_ap)
+                self.best = found
+            self.log.row({"iteration": trainer.iteration, **found.metrics})  # last: it says that all is done
+        self._done.add(trainer.iteration)
+        self.here.barrier()
         trainer.model.train()
 
     def leave_pictures(self, trainer: Trainer) -> None:
@@ -69,19 +75,16 @@ class Validator:
             self.log.say(f"pictures: {self.run.pictures}")
 
     def _predict(self, model: FCOS, trainer: Trainer) -> np.ndarray:
-        """Detections of the whole split [K, 7], each process doing its share of the images."""
-        share = self.data.subset(np.arange(self.here.rank, len(self.data), self.here.size))
+        """Detections of the whole split [K, 7], each process doing its share of the batches."""
+        self.here.same_buffers(model)
         predictor = Predictor(model, self.recipe.test, precision=trainer.precision.name)
         ids = np.asarray(self.data.categories.ids, dtype=np.int64)
         failed: list[Failure] = []
-        results = concatenate([to_columns(found, ids) for found in predictor.run(share, failed)]).as_array()
+        found = predictor.run(self.data, failed, rank=self.here.rank, world=self.here.size)
+        results = concatenate([to_columns(result, ids) for result in found]).as_array()
         for name, reason in failed:
             warn(f"{name} cannot be read, its objects count as missed: {reason}")
-        if self.here.size == 1:
-            return results
-        parts: list[np.ndarray | None] = [None] * self.here.size
-        dist.all_gather_object(parts, results)
-        return np.concatenate([part for part in parts if part is not None])
+        return np.concatenate(self.here.gather(results))
 
     def _keep(self, trainer: Trainer, found: Evaluation) -> None:
         extra = {"iteration": str(trainer.iteration), "metrics": json.dumps(found.metrics)}

@@ -1,8 +1,12 @@
-"""A recipe small enough to train in a test."""
+"""A recipe and a data set small enough to train in a test."""
 
 from pathlib import Path
 
 import pytest
+
+from fcos_cli.data import shapes
+from fcos_cli.data.records import DetectionData
+from fcos_cli.training import session
 
 TINY = """
 [model.backbone]
@@ -47,6 +51,23 @@ log_every = 5
 short_side = 64
 long_side = 96
 """
+
+
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`shapes` with few images, so that an evaluation takes no time."""
+
+    def small(spec: str, split: str | None = None) -> DetectionData:
+        return shapes.shapes_data(split or "train", count=24 if split == "train" else 6)
+
+    monkeypatch.setattr(session, "open_data", small)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, so that `runs/` is the test's own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

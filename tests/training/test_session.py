@@ -25,23 +25,6 @@ from fcos_cli.training.session import NEWEST, Request, train
 from fcos_cli.training.trainer import Trainer, TrainingDivergedError
 
 
-@pytest.fixture(autouse=True)
-def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`shapes` with few images, so that an evaluation takes no time."""
-
-    def small(spec: str, split: str | None = None) -> DetectionData:
-        return shapes.shapes_data(split or "train", count=24 if split == "train" else 6)
-
-    monkeypatch.setattr(session, "open_data", small)
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, so that `runs/` is the test's own."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def run(recipe: Path, *overrides: str, **changes: object) -> session.Outcome:
     outcome = train(replace(Request(str(recipe), overrides), **changes))
     assert outcome is not None
@@ -238,7 +221,7 @@ def test_accumulated_passes_give_the_gradient_of_the_whole_batch(here: Path, tin
         overrides = [f"train.accumulate={passes}", "model.backbone.norm=gn", "optimizer.clip_norm=0.0"]
         recipe = load_recipe(str(tiny), overrides).recipe
         world = World(0, 1, torch.device("cpu"))
-        trainer, data, _ = session.prepare(recipe, world, TrainingLog(None, False), load_weights=True)
+        trainer, data, _ = session.prepare(recipe, world, TrainingLog(None, False))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trainer, "_update", lambda: None)
             trainer.step(next(iter(session._loader(data, recipe, world, 0))))
