@@ -53,7 +53,10 @@ def choose_split(wanted: str | None, splits: Mapping[str, Split], data: str) -> 
     if exact:
         return exact[0]
     if names == [ALL]:
-        raise DataError(f"{data} is not divided into splits, so it has no split {wanted}", "leave --split out")
+        raise DataError(
+            f"{data} is not divided into splits, so it has no split {wanted}",
+            f"leave --split out; to train on all of it: --set data.train_split={ALL}, with a data.val_dataset",
+        )
     alike = [name for name in names if meaning(wanted) is not None and meaning(name) == meaning(wanted)]
     plain = [name for name in alike if len(re.findall(r"[a-z]+", name.lower())) == 1]
     if len(plain or alike) == 1:
@@ -63,7 +66,8 @@ def choose_split(wanted: str | None, splits: Mapping[str, Split], data: str) -> 
             f"{data} has several splits that {wanted} may mean: {', '.join(alike)}", "give one of these names"
         )
     near = difflib.get_close_matches(wanted, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"choose one of these with --split {names[0]}"
+    choice = f"choose one of these: --split {names[0]}, or a recipe's data.train_split and data.val_split"
+    hint = f"did you mean {near[0]}?" if near else choice
     raise DataError(f"{data} has no split {wanted}; it has {', '.join(names)}", hint)
 
 

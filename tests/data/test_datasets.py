@@ -114,6 +114,9 @@ def test_split_names(wanted: str | None, names: list[str], chosen: str) -> None:
         (None, ["train", "val"], "several splits: train, val", "--split"),
         ("val", ["val-a", "val-b"], "several splits that val may mean: val-a, val-b", "one of these"),
         ("val", ["all"], "not divided into splits", "leave --split out"),
+        # `fcos train` has no --split: there the recipe's keys choose.
+        ("val", ["train2017"], "no split val; it has train2017", "data.val_split"),
+        ("train", ["all"], "not divided into splits", "data.train_split=all"),
     ],
 )
 def test_wrong_splits(wanted: str | None, names: list[str], message: str, hint: str) -> None:
