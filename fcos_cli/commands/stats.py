@@ -74,6 +74,11 @@ def bpr(
     as_json: Json = False,
 ) -> None:
     """Best possible recall: the share of boxes that at least one location is assigned to (the paper's Table 1)."""
+    from fcos_cli.files import check_writable
+
+    for path in (list_file, plot):
+        if path is not None:
+            check_writable(path)
     setting = _setting(convention, levels, recipe, short, long, center_sampling)
     found, covered = _cover(data, split, setting, side_by_side=not as_json)
     coverage = covered[convention.value]
@@ -154,7 +159,7 @@ def _setting(
 
     Raises:
         RecipeError: the recipe does not hold.
-        UsageError: levels that are no run of levels, a radius that is no number.
+        UsageError: levels that are no run of levels, a radius that is no number, a short side above the long one.
     """
     from fcos_cli.geometry.pyramid import build_pyramid
     from fcos_cli.stats.boxes import Setting
@@ -173,12 +178,10 @@ def _setting(
         if not radius < float("inf"):
             raise UsageError(f"--center-sampling {radius} is not a radius", "1.5 is usual, 0 is off")
         setting = replace(setting, radius=radius)
-    return replace(
-        setting,
-        short_side=short or setting.short_side,
-        long_side=long or setting.long_side,
-        convention=convention.value,
-    )
+    short, long = short or setting.short_side, long or setting.long_side
+    if short > long:
+        raise UsageError(f"the short side, {short} pixels, is above the long side, {long}", "set both: --short, --long")
+    return replace(setting, short_side=short, long_side=long, convention=convention.value)
 
 
 def _levels(text: str) -> list[int]:

@@ -6,7 +6,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fcos_cli.commands import stats
-from fcos_cli.errors import DataError, RecipeError, UsageError
+from fcos_cli.errors import DataError, RecipeError, SetupError, UsageError
 
 IMAGES = [{"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480} for i in (3, 4, 5)]
 CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 9, "name": "dog"}]
@@ -135,5 +135,16 @@ def test_mistakes(annotations, tmp_path):
         run("bpr", "--data", annotations(), "--recipe", "no-such-recipe")
     with pytest.raises(UsageError, match="not a radius"):
         run("bpr", "--data", annotations(), "--center-sampling", "inf")
+    with pytest.raises(UsageError, match="the short side, 800 pixels, is above the long side, 400"):
+        run("bpr", "--data", annotations(), "--long", 400)
     assert run("bpr", "--data", annotations(), "--short", 0).exit_code == 2
     assert run("bpr").exit_code == 2
+
+
+@pytest.mark.parametrize("option", ["--list", "--plot"])
+def test_what_cannot_be_written_is_said_before_the_work(annotations, tmp_path, option):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError, match="cannot write"):
+        run("bpr", "--data", annotations(), option, tmp_path / "file" / "out")
+    with pytest.raises(UsageError, match="is a folder"):
+        run("bpr", "--data", annotations(), option, tmp_path)
