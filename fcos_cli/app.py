@@ -2,21 +2,51 @@
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from fcos_cli import __version__
 from fcos_cli.commands import data, evaluate, predict, recipe, stats, train
-from fcos_cli.errors import FcosError
+from fcos_cli.errors import FcosError, SetupError
 from fcos_cli.report import console
 
 INTERRUPTED = 130
+REFUSALS = {
+    errno.ENOSPC: ("the disk is full", "free some space, then run it again"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space, then run it again"),
+    errno.EACCES: ("no permission", "change its permissions, or choose another place"),
+    errno.EPERM: ("no permission", "change its permissions, or choose another place"),
+    errno.EROFS: ("the file system is read-only", "choose a place that you may write to"),
+}
+"""What the machine may refuse while a command runs: in our words, and what to do about it."""
+
+
+class _Toolkit(TyperGroup):
+    """Says that a command was interrupted, and takes a reader that has gone (head, less) for no failure.
+
+    This is where Typer itself would end the program: silently, and with exit code 1 for a closed pipe.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            console.fail("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit from None
+
 
 app = typer.Typer(
     name="fcos",
+    cls=_Toolkit,
     help="FCOS object detection: train on your data, evaluate, understand the data, predict.",
     no_args_is_help=True,
     add_completion=True,
@@ -59,25 +89,25 @@ def with_optional_values(arguments: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """Entry point: runs the app and turns what went wrong into one clear line and an exit code."""
+    former = signal.signal(signal.SIGTERM, _terminated)
     try:
         app(with_optional_values(sys.argv[1:]), prog_name="fcos")
     except FcosError as error:
         console.fail(error.message, error.hint)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        console.fail("interrupted")
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our stdout (head, less) has gone; nothing is left to say to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in REFUSALS:
             raise
-        console.fail(
-            f"the disk is full: {error.filename or 'a file could not be written'}", "free some space, then run it again"
-        )
-        sys.exit(4)
+        reason, hint = REFUSALS[error.errno]
+        console.fail(f"{reason}: {error.filename or 'a file could not be written'}", hint)
+        sys.exit(SetupError.exit_code)
+    finally:
+        signal.signal(signal.SIGTERM, former or signal.SIG_DFL)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    """SIGTERM is Ctrl-C: what is done is kept, and no temporary file stays behind."""
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

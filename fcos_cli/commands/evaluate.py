@@ -18,7 +18,7 @@ def evaluate(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[WEIGHTS|RUN]",
+            metavar="WEIGHTS|RUN",
             help="A .safetensors file or a run folder (default: the newest run's best).",
             show_default=False,
         ),

@@ -20,7 +20,7 @@ def predict(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...", help="Images, folders (searched recursively), 'patterns/*.jpg', or one data set."
+            metavar="SOURCE", help="Images, folders (searched recursively), 'patterns/*.jpg', or one data set."
         ),
     ],
     out: Annotated[Path, typer.Option(help="The COCO result list to write.")],
@@ -121,7 +121,7 @@ def predict(
     if summary.interrupted:
         raise typer.Exit(INTERRUPTED)
     if summary.failed and not summary.images:
-        raise DataError(f"none of the {len(data)} images could be read", "fcos data check --images says what is wrong")
+        raise DataError(f"none of the {len(data)} images could be read", "the reasons stand above")
 
 
 def _report(summary: "Summary", out: Path, total: int) -> None:

@@ -88,7 +88,7 @@ def copy(
     name: RecipeName,
     destination: Annotated[
         Path | None,
-        typer.Argument(metavar="[DEST]", help="File or folder (default: the recipe's name, here).", show_default=False),
+        typer.Argument(metavar="DEST", help="File or folder (default: the recipe's name, here).", show_default=False),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file that is there.")] = False,
 ) -> None:
@@ -100,7 +100,7 @@ def copy(
 @app.command()
 def check(
     names: Annotated[
-        list[str], typer.Argument(metavar="RECIPE...", help="Files or bundled names.", autocompletion=_complete)
+        list[str], typer.Argument(metavar="RECIPE", help="Files or bundled names.", autocompletion=_complete)
     ],
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -142,7 +142,7 @@ def _fail(error: RecipeError, as_json: bool) -> None:
 @app.command("keys")
 def list_keys(
     table: Annotated[
-        str | None, typer.Argument(metavar="[TABLE]", help="A table (train) or a key (train.ema) (default: all).")
+        str | None, typer.Argument(metavar="TABLE", help="A table (train) or a key (train.ema) (default: all).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -13,7 +13,10 @@ INTERRUPTED = 130
 
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="A recipe file or a bundled name (`fcos recipe list`).", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="RECIPE", help="A recipe file or a bundled name (`fcos recipe list`).", show_default=False
+        ),
     ] = None,
     overrides: Annotated[
         list[str] | None,
