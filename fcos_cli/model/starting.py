@@ -7,7 +7,7 @@ from fcos_cli.data.records import Categories
 from fcos_cli.errors import WeightsError
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.saved import Detector, load_detector
-from fcos_cli.model.weights import foreign_model, is_foreign, is_url, load_backbone, locate, resolve_style
+from fcos_cli.model.weights import COUNTER, foreign_model, is_foreign, is_url, load_backbone, locate, resolve_style
 from fcos_cli.recipe.schema import Recipe, WeightStyle
 
 CLASS_LAYER = "head.class_logits."
@@ -46,7 +46,8 @@ def start_from(detector: Detector, recipe: Recipe, categories: Categories) -> tu
     source, target = detector.model.state_dict(), model.state_dict()
     shared = _same_classes(detector.categories, categories)
     wrong = [name for name, value in target.items() if name not in source or not _fits(name, source[name], value)]
-    wrong += source.keys() - target.keys()
+    # a count of batches is all that a trained BatchNorm has beyond a frozen one
+    wrong += [name for name in source.keys() - target.keys() if not name.endswith(COUNTER)]
     if wrong:
         raise WeightsError(
             f"{detector.path} does not fit the recipe's model: {', '.join(wrong[:4])}",
