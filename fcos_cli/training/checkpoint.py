@@ -1,5 +1,7 @@
 """What a training needs to go on as if nothing had happened: one file, replaced whole or not at all."""
 
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +49,20 @@ def save_state(path: Path, state: TrainingState) -> None:
         with atomic_file(path) as file:
             torch.save({"format": FORMAT, **fields}, file)
     except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
-        hint = f"free some space, then: fcos train --resume {path.parent.parent}"
-        raise SetupError(f"cannot write the checkpoint {path}: {error}", hint) from error
+        raise unwritable(path, error, state) from error
+
+
+def unwritable(path: Path, error: Exception, state: TrainingState) -> SetupError:
+    """What to tell when a file of a checkpoint cannot be written: why, and how to go on."""
+    tensors = [*state.model.values(), *(state.averaged or {}).values()]
+    tensors += [t for entry in state.optimizer["state"].values() for t in entry.values() if torch.is_tensor(t)]
+    needed = sum(tensor.nbytes for tensor in tensors)
+    with suppress(OSError):
+        if shutil.disk_usage(path.parent).free < needed:
+            error = OSError(f"the disk is full, {needed / 2**20:.0f} MiB are needed")
+    former = path.with_name("last.state.pt").is_file()
+    again = f"fcos train --resume {path.parent.parent}" if former else "train again"
+    return SetupError(f"cannot write the checkpoint {path}: {error}", f"free some space, then: {again}")
 
 
 def load_state(path: Path) -> TrainingState:

@@ -20,11 +20,11 @@ from fcos_cli.recipe.load import load_recipe, to_toml
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report import console
 from fcos_cli.training import validation
-from fcos_cli.training.checkpoint import TrainingState, load_state, save_state
+from fcos_cli.training.checkpoint import TrainingState, load_state, save_state, unwritable
 from fcos_cli.training.distributed import World, world
 from fcos_cli.training.interrupt import Interrupt
 from fcos_cli.training.log import TrainingLog, duration, evaluated, forget_after
-from fcos_cli.training.runs import RunFolder, create_run, find_run
+from fcos_cli.training.runs import RunFolder, create_run, discard_run, find_run
 from fcos_cli.training.trainer import Trainer, TrainingDivergedError
 
 NEWEST = "newest"
@@ -73,7 +73,12 @@ def train(request: Request) -> Outcome | None:
         run, recipe = here.on_main(lambda: _open_run(request))
         state = load_state(run.state) if request.resume is not None else None
         log = TrainingLog(run, here.main)
-        trainer, train_data, val_data = prepare(recipe, here, log, state)
+        try:
+            trainer, train_data, val_data = prepare(recipe, here, log, state)
+        except BaseException:
+            if state is None and here.main:
+                discard_run(run)
+            raise
         if state is not None:
             _resume(trainer, state, run, log)
         log.say(f"run folder: {run.path}")
@@ -87,6 +92,10 @@ def train(request: Request) -> Outcome | None:
             if not here.main:  # which tells the user
                 raise SystemExit(error.exit_code) from None
             raise _with_advice(error, run, recipe) from None
+        except KeyboardInterrupt:
+            if here.main and run.state.is_file():
+                console.say(f"stopped at once. Go on from the last checkpoint: fcos train --resume {run.path}")
+            raise
         outcome = Outcome(run, recipe, validator.best, trainer.iteration, not finished, time.perf_counter() - started)
         if finished and here.main:
             validator.leave_pictures(trainer)
@@ -195,7 +204,10 @@ def _save(trainer: Trainer, run: RunFolder, data: DetectionData) -> None:
     if trainer.world.main:
         save_state(run.state, state)
         extra = {"iteration": str(trainer.iteration)}
-        save_detector(run.last, trainer.evaluated, trainer.recipe, data.categories, extra)
+        try:
+            save_detector(run.last, trainer.evaluated, trainer.recipe, data.categories, extra)
+        except OSError as error:
+            raise unwritable(run.last, error, state) from error
 
 
 def _open_run(request: Request) -> tuple[RunFolder, Recipe]:
