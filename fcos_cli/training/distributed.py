@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 from fcos_cli.errors import FcosError, SetupError
 
 T = TypeVar("T")
+
+# The others wait while the main process evaluates and writes; NCCL alone would give up after 10 minutes.
+PATIENCE = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def world(device: torch.device) -> Iterator[World]:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield World(rank, size, device)
     finally:
