@@ -5,6 +5,50 @@ from pathlib import Path
 
 import pytest
 
+TINY = """
+[model.backbone]
+name = "resnet18"
+width = 8
+norm = "bn"
+frozen_stages = 0
+weights = ""
+[model.pyramid]
+channels = 16
+levels = [3, 4, 5]
+[model.head]
+convs = 1
+groups = 4
+box_activation = "relu"
+normalize_targets = true
+quality_tower = "regression"
+[assign]
+center_sampling = 1.5
+[loss]
+box = "giou"
+iou_smoothing = 0.0
+[data]
+dataset = "shapes"
+short_side = 64
+long_side = 96
+workers = 0
+[optimizer]
+lr = 0.02
+clip_norm = 10.0
+[schedule]
+iterations = 20
+steps = [15]
+warmup = "linear"
+warmup_iterations = 4
+[train]
+batch_size = 4
+precision = "float32"
+checkpoint_every = 10
+log_every = 5
+[test]
+short_side = 64
+long_side = 96
+"""
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -44,4 +88,12 @@ def tiny_detector(tmp_path):
         model = FCOS(recipe.model, 3)
     path = tmp_path / "detector" / "weights.safetensors"
     save_detector(path, model, recipe, Categories((2, 5, 9), ("cat", "dog", "owl")))
+    return path
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A recipe file that trains 20 iterations in a few seconds."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY, encoding="utf-8")
     return path

@@ -10,7 +10,7 @@ import time
 import pytest
 from typer.main import get_command
 
-from fcos_cli.app import app
+from fcos_cli.app import app, with_optional_values
 from fcos_cli.commands import data as data_command
 
 
@@ -48,6 +48,21 @@ def test_help_keeps_every_word(fcos, monkeypatch, words, command):
             assert parameter.metavar in shown
     assert "[[" not in shown
     assert "...}" not in shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "understood"),
+    [
+        ("train --resume", "train --resume=newest"),
+        ("train r.toml --resume", "train r.toml --resume=newest"),
+        ("train --resume r.toml --json", "train --resume=newest r.toml --json"),
+        ("train --resume --set a.b=1", "train --resume=newest --set a.b=1"),
+        ("train --resume runs/one r.toml", "train --resume runs/one r.toml"),
+        ("train --resume=runs/one", "train --resume=runs/one"),
+    ],
+)
+def test_resume_with_and_without_a_value(typed, understood):
+    assert with_optional_values(typed.split()) == understood.split()
 
 
 def interrupt(*_):
