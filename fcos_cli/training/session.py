@@ -70,7 +70,7 @@ def train(request: Request) -> Outcome | None:
     """
     started = time.perf_counter()
     with world(choose_device(request.device)) as here, Interrupt() as interrupt:
-        run, recipe = here.on_main(lambda: _open_run(request))
+        run, recipe = here.on_main(lambda: _open_run(request, here.size))
         state = load_state(run.state) if request.resume is not None else None
         log = TrainingLog(run, here.main)
         try:
@@ -138,6 +138,7 @@ def dry_run(request: Request) -> dict[str, object] | None:
         raise UsageError("which recipe?", WHICH_RECIPE)
     loaded = load_recipe(request.recipe, request.overrides)
     with world(choose_device(request.device)) as here:
+        _check_batch(loaded.recipe, here.size)
         trainer, train_data, val_data = prepare(loaded.recipe, here, TrainingLog(None, here.main))
         batches = iter(_loader(train_data, loaded.recipe, here, 0))
         trainer.model.train()
@@ -210,7 +211,7 @@ def _save(trainer: Trainer, run: RunFolder, data: DetectionData) -> None:
             raise unwritable(run.last, error, state) from error
 
 
-def _open_run(request: Request) -> tuple[RunFolder, Recipe]:
+def _open_run(request: Request, processes: int) -> tuple[RunFolder, Recipe]:
     """The run folder, new or resumed, and its recipe."""
     if request.resume is not None:
         name = load_recipe(request.recipe).name if request.recipe else None
@@ -218,13 +219,25 @@ def _open_run(request: Request) -> tuple[RunFolder, Recipe]:
         stored = load_recipe(str(run.recipe)).recipe
         wanted = load_recipe(request.recipe or str(run.recipe), request.overrides).recipe
         _check_same_model(stored, wanted, run)
+        _check_batch(wanted, processes)
         return run, wanted
     if request.recipe is None:
         raise UsageError(
             "which recipe?", "fcos recipe list shows the bundled ones; for example: fcos train recipes/shapes.toml"
         )
     loaded = load_recipe(request.recipe, request.overrides)
+    _check_batch(loaded.recipe, processes)
     return create_run(loaded, request.run_dir), loaded.recipe
+
+
+def _check_batch(recipe: Recipe, processes: int) -> None:
+    batch, passes = recipe.train.batch_size, recipe.train.accumulate
+    parts = processes * passes
+    if batch % parts:
+        raise RecipeError(
+            f"train.batch_size = {batch} does not divide into {processes} processes x {passes} passes",
+            f"set it to a multiple of {parts}: --set train.batch_size={parts * -(-batch // parts)}",
+        )
 
 
 def _check_same_model(stored: Recipe, wanted: Recipe, run: RunFolder) -> None:
@@ -266,16 +279,8 @@ def _resume(trainer: Trainer, state: TrainingState, run: RunFolder, log: Trainin
 
 
 def _loader(data: DetectionData, recipe: Recipe, here: World, start: int) -> TrainLoader:
-    batch, passes = recipe.train.batch_size, recipe.train.accumulate
-    parts = here.size * passes
-    if batch % parts:
-        raise RecipeError(
-            f"train.batch_size = {batch} does not divide into {here.size} processes x {passes} passes",
-            f"set it to a multiple of {parts}: --set train.batch_size={parts * -(-batch // parts)}",
-        )
-    return TrainLoader(
-        data, recipe.data, batch_size=batch, seed=recipe.train.seed, start=start, rank=here.rank, world=here.size
-    )
+    batch, seed = recipe.train.batch_size, recipe.train.seed
+    return TrainLoader(data, recipe.data, batch_size=batch, seed=seed, start=start, rank=here.rank, world=here.size)
 
 
 def _check_data(train_data: DetectionData, val_data: DetectionData) -> None:

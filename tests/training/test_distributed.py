@@ -236,3 +236,11 @@ def test_a_mistake_that_the_main_process_finds_is_told_once(tmp_path: Path, reci
     assert process.code != 0
     assert process.err.count("already holds a run") == 1
     assert "Connection" not in process.err
+
+
+def test_a_batch_that_does_not_divide_leaves_no_folder(tmp_path: Path, recipe: Path) -> None:
+    process = ended(launch(tmp_path / "run", recipe, "train.batch_size=5", mishap=""))
+    assert process.code == 2
+    assert process.err.count("train.batch_size = 5 does not divide into 2 processes x 1 passes") == 1
+    assert "--set train.batch_size=6" in process.err
+    assert not (tmp_path / "run").exists()
