@@ -1,7 +1,6 @@
 """`fcos recipe`: what recipes there are, what they say, whether they hold, and every key they may have."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -87,8 +86,10 @@ def show(
 def copy(
     name: RecipeName,
     destination: Annotated[
-        Path | None,
-        typer.Argument(metavar="DEST", help="File or folder (default: the recipe's name, here).", show_default=False),
+        str | None,
+        typer.Argument(
+            metavar="DEST", help="File, or folder (ends in /, or is one) (default: here).", show_default=False
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file that is there.")] = False,
 ) -> None:

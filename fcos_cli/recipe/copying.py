@@ -13,12 +13,13 @@ _EXTENDS = re.compile(r"^([ \t]*extends[ \t]*=[ \t]*)(\"[^\"\n]*\"|'[^'\n]*')", 
 _COMMAND = re.compile(r"\A# fcos train \S+")
 
 
-def copy_recipe(spec: str, destination: Path | None = None, *, force: bool = False) -> Path:
+def copy_recipe(spec: str, destination: str | Path | None = None, *, force: bool = False) -> Path:
     """Writes a copy of a recipe and returns its path. What it loads to is what the original loads to.
 
     Args:
         spec: a recipe file or a bundled name.
-        destination: a file (".toml" is added where it is missing) or a folder; None is the current folder.
+        destination: a file (".toml" is added where it is missing) or a folder, which may be new if the text ends in a
+            slash; None is the current folder.
         force: overwrite a file that is there.
 
     Raises:
@@ -50,9 +51,10 @@ def copy_recipe(spec: str, destination: Path | None = None, *, force: bool = Fal
     return target
 
 
-def _target(source: Path, destination: Path | None) -> Path:
+def _target(source: Path, destination: str | Path | None) -> Path:
     if destination is None:
         return Path(source.name)
-    if destination.is_dir() or str(destination).endswith(os.sep):
-        return destination / source.name
-    return destination if destination.suffix == SUFFIX else destination.with_name(destination.name + SUFFIX)
+    path = Path(destination).expanduser()
+    if path.is_dir() or str(destination).endswith(("/", os.sep)):
+        return path / source.name
+    return path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)

@@ -79,6 +79,8 @@ def test_copy(folder):
     assert load_recipe("mine.toml").recipe == load_recipe("ablations/p4_only").recipe
     assert "--force" in run_failing(UsageError, "copy", "r50", "mine").hint
     run("copy", "r50", "mine", "--force")
+    run("copy", "r50", "new/")
+    assert load_recipe(str(folder / "new" / "r50.toml")).recipe == load_recipe("r50").recipe
     assert load_recipe("mine.toml").recipe == load_recipe("r50").recipe
 
 
