@@ -90,7 +90,7 @@ class TrainBatches:
             else:
                 return Failure(
                     f"{self.data.name}: {REPLACEMENTS + 1} images in a row cannot be read, the last: {failed[-1][1]}",
-                    f"are the images below {self.data.root}? Check them all: fcos data check --images",
+                    f"are the images below {self.data.root}? Check them all: fcos data check DATA --images",
                 )
         return pack(self.data, samples, failed)
 

@@ -142,7 +142,7 @@ class TrainLoader:
             names = ", ".join(list(self._broken)[:5])
             raise DataError(
                 f"{self.batches.data.name}: {len(self._broken)} of about {drawn} images cannot be read: {names} ...",
-                "list and mend them: fcos data check --images",
+                "list and mend them: fcos data check DATA --images",
             )
 
 
@@ -153,7 +153,7 @@ def trainable_images(data: DetectionData, *, skip_empty: bool) -> np.ndarray:
         DataError: there are none, or no object anywhere.
     """
     if not len(data):
-        raise DataError(f"{data.name} has no images", "fcos data check shows what was found where")
+        raise DataError(f"{data.name} has no images", "fcos data check DATA shows what was found where")
     if not data.annotated:
         raise DataError(
             f"{data.name} is a folder of images without annotations, and cannot train a detector",
@@ -161,7 +161,7 @@ def trainable_images(data: DetectionData, *, skip_empty: bool) -> np.ndarray:
         )
     usable = ~data.crowd & (data.boxes[:, 2:] > data.boxes[:, :2]).all(axis=1)
     if not usable.any():
-        raise DataError(f"{data.name} has {len(data)} images but no boxes to learn", "fcos data check shows why")
+        raise DataError(f"{data.name} has {len(data)} images but no boxes to learn", "fcos data check DATA shows why")
     if not skip_empty:
         return np.arange(len(data))
     before = np.concatenate([[0], np.cumsum(usable)])

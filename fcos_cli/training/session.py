@@ -222,9 +222,7 @@ def _open_run(request: Request, processes: int) -> tuple[RunFolder, Recipe]:
         _check_batch(wanted, processes)
         return run, wanted
     if request.recipe is None:
-        raise UsageError(
-            "which recipe?", "fcos recipe list shows the bundled ones; for example: fcos train recipes/shapes.toml"
-        )
+        raise UsageError("which recipe?", WHICH_RECIPE)
     loaded = load_recipe(request.recipe, request.overrides)
     _check_batch(loaded.recipe, processes)
     return create_run(loaded, request.run_dir), loaded.recipe
@@ -288,7 +286,7 @@ def _check_data(train_data: DetectionData, val_data: DetectionData) -> None:
         if not data.annotated:
             raise DataError(
                 f"{data.name} has images but no annotations",
-                "COCO, Pascal VOC and YOLO layouts are read: fcos data check",
+                "COCO, Pascal VOC and YOLO layouts are read: fcos data check DATA",
             )
     if train_data.categories != val_data.categories:
         raise DataError(
@@ -313,5 +311,5 @@ def _with_advice(error: TrainingDivergedError, run: RunFolder, recipe: Recipe) -
     again = f"fcos train --resume {run.path}" if run.state.is_file() else "start again"
     kept = f"the last good checkpoint is {run.last}; " if run.last.is_file() else ""
     return TrainingDivergedError(
-        error.message, f"{kept}{again} with {', or '.join(advice)}; look at the images: fcos data check"
+        error.message, f"{kept}{again} with {', or '.join(advice)}; look at the images: fcos data check DATA --images"
     )

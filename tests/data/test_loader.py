@@ -250,7 +250,7 @@ def test_a_broken_image_is_replaced_and_named_once(data, warnings, workers):
 def test_many_broken_images_end_the_training(data, warnings):
     with pytest.raises(DataError, match="cannot be read") as caught:
         take(broken(data, range(1, 13)), 30)
-    assert "fcos data check --images" in caught.value.hint
+    assert "fcos data check DATA --images" in caught.value.hint
 
 
 @pytest.mark.parametrize("workers", [0, 1])
