@@ -26,10 +26,13 @@ class TrainingLog:
 
     def say(self, message: str) -> None:
         """A line on the screen and in log.txt."""
-        if not self.main:
-            return
-        console.say(message)
-        if self.run is not None:
+        if self.main:
+            console.say(message)
+        self.note(message)
+
+    def note(self, message: str) -> None:
+        """A line in log.txt alone: the screen is told in another way."""
+        if self.main and self.run is not None:
             with open(self.run.log, "a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
 

@@ -91,12 +91,15 @@ def train(request: Request) -> Outcome | None:
         except TrainingDivergedError as error:
             if not here.main:  # which tells the user
                 raise SystemExit(error.exit_code) from None
+            log.note(f"error: {error.message}")
             raise _with_advice(error, run, recipe) from None
         except KeyboardInterrupt:
             if here.main and run.state.is_file():
                 console.say(f"stopped at once. Go on from the last checkpoint: fcos train --resume {run.path}")
             raise
         outcome = Outcome(run, recipe, validator.best, trainer.iteration, not finished, time.perf_counter() - started)
+        if not finished:
+            log.note(f"stopped at iteration {trainer.iteration} by a signal; all is saved")
         if finished and here.main:
             validator.leave_pictures(trainer)
             log.say(f"done in {duration(outcome.seconds)}: {run.path}")

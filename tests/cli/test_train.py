@@ -84,6 +84,7 @@ def test_a_signal_saves_and_says_how_to_go_on(fcos, tiny, tmp_path, signal_at, n
     told = json.loads(result.out)
     assert (told["iteration"], told["interrupted"], told["metrics"]) == (7, True, None)
     assert f"stopped at iteration 7; all is saved. Go on: fcos train --resume {told['run']}" in result.err
+    assert "stopped at iteration 7 by a signal" in (tmp_path / told["run"] / "log.txt").read_text()
 
 
 @pytest.mark.parametrize(
@@ -164,3 +165,4 @@ def test_a_loss_that_is_not_finite(fcos, tiny, tmp_path):
         assert re.search(r"the loss is not finite at iteration \d+: .*; images \d+", result.err)
         assert "a lower rate (--set optimizer.lr=500000)" in result.err
         assert "Traceback" not in result.err
+        assert "error: the loss is not finite" in (tmp_path / "steep" / "log.txt").read_text()
