@@ -36,7 +36,10 @@ def evaluate(
         typer.Option(help="Evaluate this COCO result list instead of a model.", show_default=False),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    precision: Annotated[Precision, typer.Option(help="auto takes bfloat16 where the device is fast at it.")] = "auto",
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="auto: bfloat16 where it is fast (default: what it trained in).", show_default=False),
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="Images a pass (default: the recipe's test.batch_size).", show_default=False),
@@ -84,7 +87,7 @@ def _evaluate_model(
     data: str | None,
     split: str | None,
     device: str,
-    precision: Precision,
+    precision: Precision | None,
     batch_size: int | None,
     out: Path | None,
     as_json: bool,
@@ -100,8 +103,13 @@ def _evaluate_model(
     if out is not None:
         check_writable(out)
     chosen_device = choose_device(device)
-    chosen_precision = choose_precision(precision, chosen_device)
+    if precision is not None:
+        choose_precision(precision, chosen_device)
     detector = load_detector(model or newest_run())
+    if precision is None:
+        # float32 was asked for and exists everywhere: the same figures as at the end of the training.
+        precision = "float32" if detector.recipe.train.precision == "float32" else "auto"
+    chosen_precision = choose_precision(precision, chosen_device)
     console.say(f"weights: {detector.path}" + ("" if model else " (the newest run's)"))
     wanted = detector.recipe.data
     truth = open_annotated(data or wanted.val_dataset or wanted.dataset, split, preferred=wanted.val_split)

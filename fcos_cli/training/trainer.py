@@ -73,18 +73,21 @@ class Trainer:
         """The weights to evaluate and to keep: the averaged ones where there are any."""
         return self.averaged.model if self.averaged else self.model
 
-    def run(self, batches: Iterator[Batch], until: int, stop: Callable[[], bool]) -> bool:
+    def run(self, batches: Iterator[Batch], until: int, per_epoch: int, stop: Callable[[], bool]) -> bool:
         """Trains up to iteration `until`. Returns False when `stop` ended it before.
+
+        Args:
+            per_epoch: images in an epoch, to tell how many are done.
 
         Raises:
             TrainingDivergedError: a loss is not finite; no checkpoint was written since.
         """
         try:
-            return self._run(batches, until, stop)
+            return self._run(batches, until, per_epoch, stop)
         finally:
             self.log.hide_progress()
 
-    def _run(self, batches: Iterator[Batch], until: int, stop: Callable[[], bool]) -> bool:
+    def _run(self, batches: Iterator[Batch], until: int, per_epoch: int, stop: Callable[[], bool]) -> bool:
         train, total = self.recipe.train, self.recipe.schedule.iterations
         look_every = train.log_every if self.world.device.type == "cuda" else 1
         self.model.train()
@@ -100,7 +103,8 @@ class Trainer:
             self.log.show_progress(self.iteration, total, f"{rate:.1f} images/s  {left} left")
             report = self.iteration % train.log_every == 0 or self.iteration == until
             if report:
-                self._report(rate, waited * rate / images, left)
+                epoch = self.iteration * train.batch_size / per_epoch
+                self._report(epoch, rate, waited * rate / images, left)
                 started, waited, images = time.perf_counter(), 0.0, 0
             if (report or self.iteration % look_every == 0) and self.world.any(stop()):
                 return False
@@ -195,7 +199,7 @@ class Trainer:
         met = [step for step in self.world.gather(own) if step is not None]
         raise _diverged(min(met, key=lambda step: step.iteration))
 
-    def _report(self, rate: float, waiting: float, left: str) -> None:
+    def _report(self, epoch: float, rate: float, waiting: float, left: str) -> None:
         """A line and a row: the losses averaged over the steps since the last report and over the devices."""
         self._look()
         means = torch.tensor(self._window, device=self.world.device).mean(dim=0)
@@ -204,12 +208,13 @@ class Trainer:
         row["positives"] *= self.world.size
         lr = self.optimizer.param_groups[0]["lr"]
         self.log.say(
-            f"{self.iteration:>6}/{self.recipe.schedule.iterations}  loss {row['loss']:.4f}  "
+            f"{self.iteration:>6}/{self.recipe.schedule.iterations}  epoch {epoch:.1f}  loss {row['loss']:.4f}  "
             f"class {row['classification']:.4f}  box {row['box']:.4f}  quality {row['quality']:.4f}  "
             f"positives {row['positives']:.0f}  lr {lr:.2e}  {rate:.1f} images/s  {left} left"
             + (f"  ({waiting:.0%} of it waiting for data)" if waiting > WAITING_WORTH_SAYING else "")
         )
-        self.log.row({"iteration": self.iteration, **row, "lr": lr, "images_per_second": rate, "waiting": waiting})
+        speed = {"images_per_second": rate, "waiting": waiting}
+        self.log.row({"iteration": self.iteration, "epoch": epoch, **row, "lr": lr, **speed})
 
 
 def _diverged(step: _Step) -> TrainingDivergedError:

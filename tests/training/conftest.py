@@ -6,7 +6,7 @@ import pytest
 
 from fcos_cli.data import shapes
 from fcos_cli.data.records import DetectionData
-from fcos_cli.training import session
+from fcos_cli.training import setup
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +16,7 @@ def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
     def small(spec: str, split: str | None = None) -> DetectionData:
         return shapes.shapes_data(split or "train", count=24 if split == "train" else 6)
 
-    monkeypatch.setattr(session, "open_data", small)
+    monkeypatch.setattr(setup, "open_data", small)
 
 
 @pytest.fixture

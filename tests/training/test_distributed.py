@@ -20,11 +20,12 @@ from safetensors.torch import load_file
 from fcos_cli.data.datasets import open_data
 from fcos_cli.inference.evaluator import evaluate_detector
 from fcos_cli.model.saved import load_detector
-from fcos_cli.training import session
+from fcos_cli.training import session, setup
 from fcos_cli.training.checkpoint import load_state
 from fcos_cli.training.log import read_rows
+from fcos_cli.training.opening import Request
 from fcos_cli.training.runs import RunFolder
-from fcos_cli.training.session import Request, train
+from fcos_cli.training.session import train
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 120
@@ -107,7 +108,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def recipe(tiny: Path, squares: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny recipe on that data set, for six iterations; nothing replaced in this process either."""
-    monkeypatch.setattr(session, "open_data", open_data)
+    monkeypatch.setattr(setup, "open_data", open_data)
     text = tiny.read_text().replace('dataset = "shapes"', f"dataset = {json.dumps(str(squares))}")
     text = text.replace("iterations = 20\nsteps = [15]", "iterations = 6\nsteps = [5]")
     tiny.write_text(text)

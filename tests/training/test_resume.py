@@ -12,11 +12,12 @@ from fcos_cli.errors import RecipeError, WeightsError
 from fcos_cli.model import starting
 from fcos_cli.model.saved import load_detector
 from fcos_cli.recipe.load import load_recipe
-from fcos_cli.training import session
+from fcos_cli.training import session, setup
 from fcos_cli.training.checkpoint import load_state
 from fcos_cli.training.log import evaluated
+from fcos_cli.training.opening import Request
 from fcos_cli.training.runs import RunFolder
-from fcos_cli.training.session import Request, train
+from fcos_cli.training.session import train
 from fcos_cli.training.trainer import Trainer
 from fcos_cli.training.validation import Validator
 
@@ -51,7 +52,7 @@ def test_the_style_of_the_first_weights_stays(here: Path, tiny: Path) -> None:
 
 def test_a_model_that_resumes_loads_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe(str(tiny), ["model.weights='gone.safetensors'"]).recipe
-    categories = session.open_data("shapes", "train").categories
+    categories = setup.open_data("shapes", "train").categories
     model, notes = starting.build_model(recipe, categories, resumed="caffe")
     assert (model.style, notes) == ("caffe", [])
     with pytest.raises(WeightsError, match=r"gone\.safetensors"):
@@ -76,14 +77,14 @@ def test_a_change_that_the_state_cannot_follow_is_refused(here: Path, tiny: Path
 
 def test_other_classes_are_an_error_with_advice(here: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = run(tiny, until=5, run_dir=here / "run").run.path
-    open_data = session.open_data
+    open_data = setup.open_data
 
     def with_another(spec: str, split: str | None = None) -> object:
         data = open_data(spec, split)
         ids, names = data.categories.ids, data.categories.names
         return replace(data, categories=type(data.categories)((*ids, 99), (*names, "new")))
 
-    monkeypatch.setattr(session, "open_data", with_another)
+    monkeypatch.setattr(setup, "open_data", with_another)
     with pytest.raises(WeightsError, match="does not fit the model") as error:
         run(None, resume=str(folder))
     assert "model.weights" in error.value.hint

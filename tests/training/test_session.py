@@ -17,12 +17,14 @@ from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import RecipeError, UsageError
 from fcos_cli.model.saved import load_detector
 from fcos_cli.recipe.load import load_recipe
-from fcos_cli.training import session
+from fcos_cli.training import session, setup
 from fcos_cli.training.checkpoint import load_state
 from fcos_cli.training.distributed import World
 from fcos_cli.training.log import TrainingLog, read_rows
-from fcos_cli.training.session import NEWEST, Request, train
+from fcos_cli.training.opening import NEWEST, Request
+from fcos_cli.training.session import train
 from fcos_cli.training.trainer import Trainer, TrainingDivergedError
+from fcos_cli.training.trial import dry_run
 
 
 def run(recipe: Path, *overrides: str, **changes: object) -> session.Outcome:
@@ -144,7 +146,7 @@ def test_a_training_may_start_from_weights_with_other_classes(
     here: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(tiny)
-    small = session.open_data
+    small = setup.open_data
 
     def renamed(spec: str, split: str | None = None) -> DetectionData:
         data = small(spec, split)
@@ -162,7 +164,7 @@ def test_a_training_may_start_from_weights_with_other_classes(
             offsets=np.concatenate([[0], np.cumsum(counts)]),
         )
 
-    monkeypatch.setattr(session, "open_data", renamed)
+    monkeypatch.setattr(setup, "open_data", renamed)
     seen: list[torch.Tensor] = []
     step = Trainer.step
 
@@ -207,7 +209,7 @@ def test_a_run_folder_is_never_written_over(here: Path, tiny: Path) -> None:
 
 
 def test_a_dry_run_writes_nothing(here: Path, tiny: Path) -> None:
-    plan = session.dry_run(Request(str(tiny)))
+    plan = dry_run(Request(str(tiny)))
     assert plan is not None
     assert plan["train_images"] == 24
     assert plan["epochs"] == pytest.approx(20 * 4 / 24, abs=0.01)
@@ -221,10 +223,10 @@ def test_accumulated_passes_give_the_gradient_of_the_whole_batch(here: Path, tin
         overrides = [f"train.accumulate={passes}", "model.backbone.norm=gn", "optimizer.clip_norm=0.0"]
         recipe = load_recipe(str(tiny), overrides).recipe
         world = World(0, 1, torch.device("cpu"))
-        trainer, data, _ = session.prepare(recipe, world, TrainingLog(None, False))
+        trainer, data, _ = setup.prepare(recipe, world, TrainingLog(None, False))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trainer, "_update", lambda: None)
-            trainer.step(next(iter(session._loader(data, recipe, world, 0))))
+            trainer.step(next(iter(setup.make_loader(data, recipe, world, 0))))
         grads.append({name: p.grad for name, p in trainer.model.named_parameters()})
     for other in grads[1:]:
         for name, grad in grads[0].items():
@@ -233,4 +235,4 @@ def test_accumulated_passes_give_the_gradient_of_the_whole_batch(here: Path, tin
 
 def test_open_data_is_what_the_session_uses() -> None:
     """The fixture above replaces the very function that the product calls."""
-    assert datasets.open_data("shapes", "val").categories == session.open_data("shapes", "val").categories
+    assert datasets.open_data("shapes", "val").categories == setup.open_data("shapes", "val").categories

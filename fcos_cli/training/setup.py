@@ -1,0 +1,72 @@
+"""What a training needs before its first step: data, model, trainer, loader. Says what was chosen and why."""
+
+import torch
+
+from fcos_cli.data.datasets import open_data
+from fcos_cli.data.loader import TrainLoader
+from fcos_cli.data.records import DetectionData
+from fcos_cli.errors import DataError
+from fcos_cli.model.precision import choose_precision
+from fcos_cli.model.starting import build_model
+from fcos_cli.recipe.schema import Recipe
+from fcos_cli.report import console
+from fcos_cli.training.checkpoint import TrainingState
+from fcos_cli.training.distributed import World
+from fcos_cli.training.log import TrainingLog
+from fcos_cli.training.memory import keep_freed_memory
+from fcos_cli.training.trainer import Trainer
+
+
+def prepare(
+    recipe: Recipe, here: World, log: TrainingLog, state: TrainingState | None = None
+) -> tuple[Trainer, DetectionData, DetectionData]:
+    """Data, model and trainer of a recipe; says what was chosen and why. `state` is what the model will go on from."""
+    torch.manual_seed(recipe.train.seed)
+    if here.device.type == "cpu":
+        keep_freed_memory()
+    train_data = open_data(recipe.data.dataset, recipe.data.train_split)
+    val_data = open_data(recipe.data.val_dataset or recipe.data.dataset, recipe.data.val_split)
+    _check_data(train_data, val_data)
+    if here.main:
+        _warn_of_shared_images(train_data, val_data)
+    for data in (train_data, val_data):
+        counts = f"{len(data)} images, {len(data.boxes)} boxes, {len(data.categories)} classes"
+        dropped = ", ".join(f"{count} {reason}" for reason, count in data.dropped.items())
+        log.say(f"{data.name}: {counts}" + (f"; left out: {dropped}" if dropped else ""))
+    precision = choose_precision(recipe.train.precision, here.device)
+    log.say(f"{here.device}, {precision.reason}" + (f"; {here.size} processes" if here.size > 1 else ""))
+    model, notes = build_model(recipe, train_data.categories, resumed=state.style if state else None)
+    for note in notes:
+        log.say(note)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    count = sum(p.numel() for p in model.parameters())
+    log.say(f"{recipe.model.backbone.name}: {count:,} parameters, {trainable:,} of them trained")
+    layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
+    model.to(here.device, memory_format=layout)  # type: ignore[call-overload]
+    return Trainer(model, recipe, here, precision, log), train_data, val_data
+
+
+def make_loader(data: DetectionData, recipe: Recipe, here: World, start: int) -> TrainLoader:
+    """This process's share of the batches, from iteration `start` on."""
+    batch, seed = recipe.train.batch_size, recipe.train.seed
+    return TrainLoader(data, recipe.data, batch_size=batch, seed=seed, start=start, rank=here.rank, world=here.size)
+
+
+def _check_data(train_data: DetectionData, val_data: DetectionData) -> None:
+    for data in (train_data, val_data):
+        if not data.annotated:
+            raise DataError(
+                f"{data.name} has images but no annotations",
+                "COCO, Pascal VOC and YOLO layouts are read: fcos data check DATA",
+            )
+    if train_data.categories != val_data.categories:
+        raise DataError(
+            f"{train_data.name} and {val_data.name} do not have the same classes",
+            "both annotation files must list the same categories, also those without boxes",
+        )
+
+
+def _warn_of_shared_images(train_data: DetectionData, val_data: DetectionData) -> None:
+    shared = set(train_data.file_names) & set(val_data.file_names) if train_data.root == val_data.root else set()
+    if shared:
+        console.warn(f"{len(shared)} of {len(val_data)} validation images are trained on: their AP says little")
