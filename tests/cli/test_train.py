@@ -52,10 +52,10 @@ def test_json_is_all_that_stands_on_stdout(fcos, tiny, tmp_path):
     (run,) = runs(tmp_path)
     assert (tmp_path / told["run"]).samefile(run)
     assert run.name.startswith("tiny-")
-    assert re.search(r"6/6  loss .* class .* box .* quality .* positives .* lr .* images/s", result.err)
+    assert re.search(r"6/6  epoch .* loss .* class .* box .* quality .* positives .* lr .* images/s", result.err)
     assert json.loads((run / "evaluation" / "best.json").read_text())["metrics"] == told["metrics"]
-    # The run is the newest one: eval takes it, and comes to the same figures in the same precision.
-    again = fcos("eval", "--precision", "float32", "--json")
+    # The run is the newest one: eval takes it, and comes to the same figures, in the precision of the training.
+    again = fcos("eval", "--json")
     assert json.loads(again.out)["metrics"] == told["metrics"]
 
 
