@@ -10,9 +10,9 @@ from fcos_cli.data.records import DetectionData
 from fcos_cli.evaluation.coco_ap import ClassResult, Evaluation, evaluate
 from fcos_cli.files import atomic_file
 from fcos_cli.inference.predictor import Failure, Predictor
-from fcos_cli.inference.results import concatenate, to_columns
+from fcos_cli.inference.results import concatenate, to_columns, write_results
 from fcos_cli.model.fcos import FCOS
-from fcos_cli.model.saved import save_detector
+from fcos_cli.model.saved import load_detector, save_detector
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report.console import warn
 from fcos_cli.training.distributed import World
@@ -51,7 +51,7 @@ class Validator:
             for note in found.notes:
                 self.log.say(note)
             if self.best is None or (found.metrics["AP"] or 0.0) > (self.best.metrics["AP"] or 0.0):
-                self._keep(trainer, found)
+                self._keep(trainer, found, results)
                 self.best = found
             self.log.row({"iteration": trainer.iteration, **found.metrics})  # last: it says that all is done
         self._done.add(trainer.iteration)
@@ -59,7 +59,7 @@ class Validator:
         trainer.model.train()
 
     def leave_pictures(self, trainer: Trainer) -> None:
-        """Draws the curves of the run, the classes' AP, and detections on validation images beside the truth."""
+        """Draws the curves of the run, the classes' AP, and the best weights' detections beside the truth."""
         from fcos_cli.report import plots
         from fcos_cli.training.pictures import draw_detections
 
@@ -68,7 +68,8 @@ class Validator:
             if self.best is not None:
                 plots.plot_per_class(self.best.per_class, self.run.pictures / "classes.png")
             picture = self.run.pictures / "detections.png"
-            draw_detections(trainer.evaluated, self.recipe, self.data, trainer.precision, picture, PICTURED_IMAGES)
+            model = load_detector(self.run.best, self.here.device).model
+            draw_detections(model, self.recipe, self.data, trainer.precision, picture, PICTURED_IMAGES)
         except OSError as error:
             warn(f"the pictures could not be written: {error}")
         else:
@@ -86,9 +87,10 @@ class Validator:
             warn(f"{name} cannot be read, its objects count as missed: {reason}")
         return np.concatenate(self.here.gather(results))
 
-    def _keep(self, trainer: Trainer, found: Evaluation) -> None:
+    def _keep(self, trainer: Trainer, found: Evaluation, results: np.ndarray) -> None:
         extra = {"iteration": str(trainer.iteration), "metrics": json.dumps(found.metrics)}
         save_detector(self.run.best, trainer.evaluated, self.recipe, self.data.categories, extra)
+        write_results(self.run.evaluation / "best_predictions.json", results)
         with atomic_file(self._file, "w") as file:
             json.dump({"iteration": trainer.iteration, **asdict(found)}, file, indent=2)
 

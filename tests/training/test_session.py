@@ -85,6 +85,7 @@ def test_the_run_folder_holds_what_a_training_leaves(here: Path, tiny: Path) -> 
         "checkpoints/best.safetensors",
         "checkpoints/last.state.pt",
         "evaluation/best.json",
+        "evaluation/best_predictions.json",
         "pictures/training.png",
         "pictures/detections.png",
     }
