@@ -10,7 +10,7 @@ EMPTY_SHARE = 0.05
 PROPOSALS, MAX_OBJECTS = 14, 7
 # The longer side of a proposed shape in pixels at these quantiles, log-uniform between them: few are tiny or huge.
 SIZE_QUANTILES = (0.0, 0.04, 0.86, 1.0)
-SIZES = (8.0, 16.0, 88.0, 150.0)
+SIZES = (8.0, 24.0, 100.0, 150.0)
 MIN_VISIBLE = 0.5
 # Two boxes share at most this part of the smaller one, unless it is that much smaller than the other and may lie on it.
 MAX_OVERLAP, NESTED = 0.35, 0.12

@@ -11,7 +11,7 @@ from fcos_cli.model.precision import Precision
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report.draw import Tile, contact_sheet, save_picture
 
-DRAWN_SCORE = 0.35
+DRAWN_SCORE = 0.5
 
 
 def draw_detections(
