@@ -8,7 +8,7 @@ import pytest
 RECIPE = """
 [model.backbone]
 name = "resnet18"
-norm = "gn"
+norm = "bn"
 frozen_stages = 0
 weights = ""
 [model.pyramid]

@@ -86,6 +86,8 @@ def test_an_interrupted_group_stops_without_tracebacks_of_workers(stop):
         from fcos_cli.data.loader import TrainLoader
         from fcos_cli.data.shapes import shapes_data
         from fcos_cli.recipe.schema import DataConfig
+        # A shell starts background jobs, and so these tests, with SIGINT ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         try:
             loader = TrainLoader(shapes_data("val"), DataConfig(short_side=96), batch_size=8, seed=0, workers=2)
@@ -102,9 +104,13 @@ def test_an_interrupted_group_stops_without_tracebacks_of_workers(stop):
         text=True,
         start_new_session=True,
     )
-    assert process.stdout.readline() == "running\n"
-    os.killpg(process.pid, stop)
-    out, err = process.communicate(timeout=60)
+    try:
+        assert process.stdout.readline() == "running\n"
+        os.killpg(process.pid, stop)
+        out, err = process.communicate(timeout=60)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     assert out == "stopped\n"
     assert err == ""
     assert process.returncode == 0
