@@ -43,9 +43,3 @@ class WeightsError(FcosError):
     """Weights that cannot be read or do not fit the model."""
 
     exit_code = 4
-
-
-class GateError(FcosError):
-    """A figure that was required and not reached."""
-
-    exit_code = 5

@@ -32,7 +32,7 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything and do one step; write nothing.")
+        bool, typer.Option("--dry-run", help="Check everything and do two steps; write nothing.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object with the run and its metrics.")

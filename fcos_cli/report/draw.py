@@ -29,7 +29,6 @@ class Tile:
         labels: [D] positions in `names`.
         scores: [D].
         truth_boxes: [G, 4] xyxy: the annotations, drawn dashed; None where there are none to show.
-        truth_labels: [G].
         title: a line below the image.
     """
 
@@ -38,7 +37,6 @@ class Tile:
     labels: np.ndarray
     scores: np.ndarray
     truth_boxes: np.ndarray | None = None
-    truth_labels: np.ndarray | None = None
     title: str = ""
 
 

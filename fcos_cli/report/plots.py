@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-BLUE, ORANGE, GREEN, RED, GRAY = "#3465a4", "#e07b28", "#4e9a3a", "#c43c39", "#8a8f98"
+BLUE, ORANGE, GREEN, GRAY = "#3465a4", "#e07b28", "#4e9a3a", "#8a8f98"
 LOSSES = (("classification", BLUE), ("box", ORANGE), ("quality", GREEN))
 DOTS_PER_INCH = 120
 MOST_CLASSES = 120

@@ -1,4 +1,4 @@
-"""A dry run: one step of a training, nothing written."""
+"""A dry run: two steps of a training, nothing written."""
 
 import time
 
@@ -14,7 +14,7 @@ from fcos_cli.training.setup import make_loader, prepare
 
 
 def dry_run(request: Request) -> dict[str, object] | None:
-    """Tries a training without writing anything: loads all, does one step, and tells what the whole would take.
+    """Tries a training without writing anything: loads all, does two steps, and tells what the whole would take.
 
     Returns figures by name on the main process, None on the others.
     """

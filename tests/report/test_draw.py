@@ -80,7 +80,6 @@ def test_contact_sheet(count):
                 np.array([index % 3]),
                 np.array([0.5]),
                 boxes if index % 2 else None,
-                np.array([0]) if index % 2 else None,
                 "an image with a title that is much too long for its tile " * 3,
             )
         )

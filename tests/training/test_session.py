@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fcos_cli.data import datasets, shapes
+from fcos_cli.data import shapes
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import RecipeError, UsageError
 from fcos_cli.model.saved import load_detector
@@ -232,8 +232,3 @@ def test_accumulated_passes_give_the_gradient_of_the_whole_batch(here: Path, tin
     for other in grads[1:]:
         for name, grad in grads[0].items():
             torch.testing.assert_close(other[name], grad, rtol=1e-3, atol=1e-5, msg=name)
-
-
-def test_open_data_is_what_the_session_uses() -> None:
-    """The fixture above replaces the very function that the product calls."""
-    assert datasets.open_data("shapes", "val").categories == setup.open_data("shapes", "val").categories
