@@ -136,7 +136,8 @@ def newest_run(root: str | Path = "runs") -> Path:
     if not runs:
         raise WeightsError(
             f"no trained detector: no run below {Path(root)}/ holds weights",
-            "train one first (fcos train recipes/shapes.toml), or name the weights: fcos eval FILE, fcos predict ... --weights FILE",
+            "train one first (fcos train recipes/shapes.toml), or name the weights: "
+            "fcos eval FILE, fcos predict ... --weights FILE",
         )
     return runs[0]
 
