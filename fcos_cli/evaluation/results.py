@@ -1,6 +1,7 @@
 """COCO result lists: reading them, and holding their ids and values to a data set."""
 
 from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,21 @@ from fcos_cli.errors import DataError
 RESULT_COLUMNS = 7  # image_id, x, y, w, h, score, category_id
 _EXACT_IN_FLOAT64 = 2**53
 _SHAPE = '[{"image_id": 1, "category_id": 1, "bbox": [x, y, width, height], "score": 0.5}, ...]'
+_LOCATED_SHAPE = _SHAPE.replace("}", ', "level": 3, "location": [x, y]}')
+
+
+class LocatedResults(NamedTuple):
+    """K detections and where they came from.
+
+    Attributes:
+        results: float64 [K, 7]: image_id, x, y, w, h (pixels of the original image), score, category_id.
+        level: int64 [K], number of the pyramid level, 3 for P3.
+        location: int64 [K, 2], x and y of the location in pixels of the network input.
+    """
+
+    results: np.ndarray
+    level: np.ndarray
+    location: np.ndarray
 
 
 def load_results(path: str | Path) -> np.ndarray:
@@ -21,15 +37,33 @@ def load_results(path: str | Path) -> np.ndarray:
     Raises:
         DataError: no such file, not JSON, cut off, not a list, keys missing, values that are not finite.
     """
+    return _as_array(_decode(Path(path)))
+
+
+def load_located_results(path: str | Path) -> LocatedResults:
+    """Reads a COCO result list whose entries say where they came from: `fcos predict --locations` writes it.
+
+    Raises:
+        DataError: as `load_results`; entries without `level` or `location`.
+    """
+    rows = _decode(Path(path), located=True)
+    return LocatedResults(
+        _as_array(rows),
+        np.array([row.level for row in rows], dtype=np.int64),
+        np.array([row.location for row in rows], dtype=np.int64).reshape(-1, 2),
+    )
+
+
+def _decode(path: Path, *, located: bool = False) -> list[Any]:
+    """The entries as objects with COCO's keys as attributes, and where `located` with level and location."""
     import msgspec
 
-    path = Path(path)
+    shape = _LOCATED_SHAPE if located else _SHAPE
+    command = f"fcos predict DATA --out {path}" + (" --locations" if located else "")
     try:
         text = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(
-            f"there is no prediction file {path}", f"write one with `fcos predict DATA --out {path}`"
-        ) from None
+        raise DataError(f"there is no prediction file {path}", f"write one with `{command}`") from None
     except OSError as error:
         raise DataError(f"the prediction file {path} cannot be read: {error.strerror}") from error
 
@@ -39,27 +73,42 @@ def load_results(path: str | Path) -> np.ndarray:
         bbox: tuple[float, float, float, float]
         score: float
 
+    pixel = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+
+    class Located(Result, gc=False):
+        level: pixel
+        location: tuple[pixel, pixel]
+
     try:
-        rows = msgspec.json.decode(text, type=list[Result])
+        rows: list[Any] = msgspec.json.decode(text, type=list[Located] if located else list[Result])
     except msgspec.ValidationError as error:
-        raise _wrong_content(path, text, str(error)) from None
+        raise _wrong_content(path, text, str(error), shape, command) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _not_json(path, text, str(error)) from None
-    if not rows:
-        return np.zeros((0, RESULT_COLUMNS))
     if any(max(abs(row.image_id), abs(row.category_id)) > _EXACT_IN_FLOAT64 for row in rows):
         raise DataError(f"{path} has ids above 2^53, which cannot be told apart", "renumber the images of the data set")
+    return rows
+
+
+def _as_array(rows: list[Any]) -> np.ndarray:
+    if not rows:
+        return np.zeros((0, RESULT_COLUMNS))
     return np.array([(r.image_id, *r.bbox, r.score, r.category_id) for r in rows], dtype=np.float64)
 
 
-def _wrong_content(path: Path, text: bytes, reason: str) -> DataError:
+def _wrong_content(path: Path, text: bytes, reason: str, shape: str, command: str) -> DataError:
     if text.lstrip()[:1] == b"{":
-        hint = f"a COCO result list looks like {_SHAPE}"
+        hint = f"a COCO result list looks like {shape}"
         if b'"annotations"' in text:
             hint = f"this looks like an annotation file: pass it with --data; {hint}"
         return DataError(f"the prediction file {path} holds an object, not a list of results", hint)
     # msgspec ends with the place: "Object missing required field `score` - at `$[12]`".
-    return DataError(f"the prediction file {path} has a wrong entry: {reason}", f"every entry must look like {_SHAPE}")
+    if any(f"missing required field `{key}`" in reason for key in ("level", "location")):
+        return DataError(
+            f"the prediction file {path} does not say where its detections came from: {reason}",
+            f"write it with `{command}`",
+        )
+    return DataError(f"the prediction file {path} has a wrong entry: {reason}", f"every entry must look like {shape}")
 
 
 def _not_json(path: Path, text: bytes, reason: str) -> DataError:
