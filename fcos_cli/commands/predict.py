@@ -41,6 +41,12 @@ def predict(
         Path | None,
         typer.Option(metavar="DIR", help="Also write the images with their boxes here.", show_default=False),
     ] = None,
+    locations: Annotated[
+        bool,
+        typer.Option(
+            "--locations", help="Also write the pyramid level and the location that each detection came from."
+        ),
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[Precision, typer.Option(help="auto takes bfloat16 where the device is fast at it.")] = "auto",
     batch_size: Annotated[
@@ -58,6 +64,9 @@ def predict(
 
     Of a data set, its own image and category ids are written. For bare images,
     a file OUT.images.json beside it lists ids, file names and classes.
+
+    With --locations an entry also has "level", 3 for P3, and "location", [x, y]
+    in pixels of the network input.
 
     Images that cannot be read are named at the end; the exit code is 3 if none
     could be. Ctrl-C keeps what is done.
@@ -95,6 +104,7 @@ def predict(
             detector.categories,
             data,
             out,
+            locations=locations,
             pictures=draw,
             picture_threshold=PICTURE_THRESHOLD if threshold is None else threshold,
             step=step,

@@ -46,6 +46,7 @@ def predict_to_file(
     data: DetectionData,
     out: Path,
     *,
+    locations: bool = False,
     pictures: Path | None = None,
     picture_threshold: float = PICTURE_THRESHOLD,
     step: Callable[[int], None] = lambda count: None,
@@ -57,6 +58,7 @@ def predict_to_file(
         categories: its classes, in label order.
         data: images; where they belong to a data set with classes, its own category ids are written.
         out: the .json file.
+        locations: write the level and the location that each detection came from, as `result_writer` does.
         pictures: folder for the images with their boxes drawn in.
         picture_threshold: smallest score that is drawn.
         step: called with the number of images finished, readable or not.
@@ -71,7 +73,8 @@ def predict_to_file(
     album = _Album(pictures, data, categories, picture_threshold) if pictures else None
     started = time.perf_counter()
     try:
-        with result_writer(out, category_ids, data=data if bare else None, categories=categories) as writer:
+        listed = data if bare else None
+        with result_writer(out, category_ids, data=listed, categories=categories, locations=locations) as writer:
             known_failures = 0
             for result in predictor.run(data, summary.failed):
                 writer.add(result)

@@ -37,8 +37,8 @@ class ImageResult:
         boxes: float64 [D, 4] xyxy in pixels of the original image, inside it.
         scores: float64 [D] in 0..1.
         labels: int64 [D], the model's contiguous labels.
-        level: int64 [D], position in the model's list of pyramid levels.
-        location: int64 [D], row in the level-concatenated order of locations of the padded network input.
+        level: int64 [D], number of the pyramid level a detection came from, 3 for P3.
+        location: int64 [D, 2], x and y of the location it came from, in pixels of the network input.
         invalid: detections left out because a number in them was not finite (the weights have diverged).
     """
 

@@ -28,8 +28,8 @@ class Columns(NamedTuple):
         category_id: int64 [K].
         boxes: float64 [K, 4] x, y, width, height in pixels of the original image, rounded as they are written.
         score: float64 [K], rounded as it is written.
-        level: int64 [K], position in the model's list of pyramid levels.
-        location: int64 [K], row in the level-concatenated order of locations.
+        level: int64 [K], number of the pyramid level, 3 for P3.
+        location: int64 [K, 2], x and y of the location in pixels of the network input.
     """
 
     image_id: np.ndarray
@@ -69,7 +69,7 @@ def concatenate(parts: list[Columns]) -> Columns:
     """The columns of many images as one."""
     if not parts:
         none = np.zeros(0, dtype=np.int64)
-        return Columns(none, none, np.zeros((0, 4)), np.zeros(0), none, none)
+        return Columns(none, none, np.zeros((0, 4)), np.zeros(0), none, np.zeros((0, 2), dtype=np.int64))
     return Columns(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -129,6 +129,7 @@ class ResultWriter:
         invalid: detections left out because a number in them was not finite.
         per_class: detections per category id.
         image_rows: entries of a COCO `images` list, where they are collected.
+        locations: whether entries say where their detection came from.
     """
 
     file: IO[bytes]
@@ -139,15 +140,14 @@ class ResultWriter:
     invalid: int = 0
     per_class: dict[int, int] = field(default_factory=dict)
     image_rows: list[dict[str, object]] = field(default_factory=list)
+    locations: bool = False
     end: int = 0
 
     def add(self, result: "ImageResult") -> None:
         """Append the detections of one image."""
         columns = to_columns(result, self.category_ids)
-        entries = [
-            _entry(image, category, box, score)
-            for image, category, box, score in zip(*(column.tolist() for column in columns[:4]), strict=True)
-        ]
+        written = columns if self.locations else columns[:4]
+        entries = [_entry(*row) for row in zip(*(column.tolist() for column in written), strict=True)]
         if self.data is not None:
             width, height = result.size
             name = self.data.file_names[result.index]
@@ -177,6 +177,7 @@ def result_writer(
     *,
     data: DetectionData | None = None,
     categories: Categories | None = None,
+    locations: bool = False,
 ) -> Iterator[ResultWriter]:
     """A COCO result list at `path`, streamed to a temporary file and put in place at the end.
 
@@ -189,11 +190,13 @@ def result_writer(
         data: for images without annotations: a companion file beside `path` (`companion_path`) lists them, with the
             classes, in COCO's layout.
         categories: the classes, for the companion file.
+        locations: write into each entry where its detection came from, beside COCO's own keys: `level`, the number of
+            the pyramid level, and `location`, [x, y] in pixels of the network input.
     """
     interrupted: KeyboardInterrupt | None = None
     with atomic_file(path) as file:
         file.write(b"[")
-        writer = ResultWriter(file, category_ids, data, end=1)
+        writer = ResultWriter(file, category_ids, data, locations=locations, end=1)
         try:
             yield writer
         except KeyboardInterrupt as signal:
@@ -226,8 +229,16 @@ def write_results(path: str | Path, results: np.ndarray) -> None:
         file.write(b"\n]\n" if len(results) else b"[]\n")
 
 
-def _entry(image_id: int, category_id: int, box: list[float], score: float) -> str:
-    return f'{{"image_id": {image_id}, "category_id": {category_id}, "bbox": {box}, "score": {score}}}'
+def _entry(
+    image_id: int,
+    category_id: int,
+    box: list[float],
+    score: float,
+    level: int | None = None,
+    location: list[int] | None = None,
+) -> str:
+    origin = "" if level is None else f', "level": {level}, "location": {location}'
+    return f'{{"image_id": {image_id}, "category_id": {category_id}, "bbox": {box}, "score": {score}{origin}}}'
 
 
 def _companion(rows: list[dict[str, object]], categories: Categories | None, root: Path) -> dict[str, object]:

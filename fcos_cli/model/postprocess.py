@@ -1,10 +1,12 @@
 """From the head's outputs to detections: decode, non-maximum suppression, the best of each image (spec section 7)."""
 
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from fcos_cli.geometry.pyramid import Pyramid
 from fcos_cli.model.fcos import FCOS, HeadOutputs
 from fcos_cli.recipe.schema import TestConfig
 from fcos_kernels.decode import decode
@@ -19,8 +21,8 @@ class Detections(NamedTuple):
         boxes: float32 [K, 4], xyxy in pixels of the network input, clipped to the image.
         scores: float32 [K].
         labels: int64 [K], contiguous.
-        level: int64 [K], position in the model's list of levels.
-        location: int64 [K], row in the level-concatenated order of locations.
+        level: int64 [K], number of the pyramid level, 3 for P3.
+        location: int64 [K, 2], x and y of the location in pixels of the network input.
     """
 
     image: Tensor
@@ -67,11 +69,28 @@ def postprocess(outputs: HeadOutputs, sizes: Tensor, model: FCOS, test: TestConf
         images=found.image,
         max_per_image=test.max_detections,
     )
+    level, location = _origins(found.level[kept], found.location[kept], outputs, model.pyramid)
     return Detections(
         image=found.image[kept],
         boxes=found.boxes[kept],
         scores=found.scores[kept],
         labels=found.labels[kept],
-        level=found.level[kept],
-        location=found.location[kept],
+        level=level,
+        location=location,
     )
+
+
+def _origins(level: Tensor, row: Tensor, outputs: HeadOutputs, pyramid: Pyramid) -> tuple[Tensor, Tensor]:
+    """Level numbers [K] and locations [K, 2] in pixels (spec section 1) of rows in the level-concatenated order.
+
+    Only with the grids of the padded batch does such a row mean anything.
+    """
+    grids = [logits.shape[2:] for logits in outputs.class_logits]
+    begins = list(accumulate((rows * columns for rows, columns in grids), initial=0))[:-1]
+    columns_of = [columns for _, columns in grids]
+    numbers = [one.index for one in pyramid.levels]
+    table = torch.tensor([numbers, begins, columns_of, pyramid.strides, pyramid.starts], device=level.device)
+    number, begin, columns, stride, start = table[:, level]
+    cell = row - begin
+    y = cell.div(columns, rounding_mode="floor")
+    return number, torch.stack([start + (cell - y * columns) * stride, start + y * stride], dim=1)

@@ -100,6 +100,22 @@ def test_a_data_set_gets_its_own_ids(fcos, coco, tiny_detector, tmp_path):
     assert json.loads(scored.out)["metrics"] == json.loads(direct.out)["metrics"]
 
 
+def test_locations(fcos, coco, tiny_detector, tmp_path):
+    plain, located = tmp_path / "plain.json", tmp_path / "located.json"
+    for out, options in ((plain, ()), (located, ("--locations",))):
+        result = fcos("predict", coco, "--out", out, "--weights", tiny_detector, *options)
+        assert result.code == 0, result.err
+    entries = predicted(located)
+    assert {entry["level"] for entry in entries} <= {3, 4, 5, 6, 7}
+    for entry in entries:
+        stride = 2 ** entry.pop("level")
+        assert [pixel % stride for pixel in entry.pop("location")] == [stride // 2] * 2
+    assert entries == predicted(plain)
+    scored = [fcos("eval", "--predictions", out, "--data", coco, "--json") for out in (plain, located)]
+    assert [s.code for s in scored] == [0, 0]
+    assert json.loads(scored[0].out)["metrics"] == json.loads(scored[1].out)["metrics"]
+
+
 def test_results_written_among_the_images_do_not_change_the_next_prediction(fcos, images, tiny_detector):
     arguments = ("predict", images, "--out", images / "preds.json", "--weights", tiny_detector, "--json")
     first = json.loads(fcos(*arguments).out)

@@ -29,6 +29,7 @@ class BrightSpotFinder(FCOS):
         }
         super().__init__(ModelConfig.model_validate(config), 2)
         self.seen = []
+        self.found_at = []
 
     def forward(self, pixels):
         self.seen.append(tuple(pixels.shape))
@@ -43,6 +44,7 @@ class BrightSpotFinder(FCOS):
             x0, x1, y0, y1 = int(x.min()), int(x.max()) + 1, int(y.min()), int(y.max()) + 1
             column, row = (x0 + x1) // 2 // 8, (y0 + y1) // 2 // 8
             cx, cy = 4 + 8 * column, 4 + 8 * row
+            self.found_at.append([cx, cy])
             logits[image, 1, row, column] = 5.0
             sides[image, :, row, column] = torch.tensor([cx - x0, cy - y0, x1 - cx, y1 - cy]).float().log()
         return HeadOutputs([logits], [sides], None)
@@ -82,6 +84,16 @@ def test_boxes_come_back_in_original_pixels(spots):
         np.testing.assert_allclose(result.boxes[0], box, atol=max(1.0, 1.1 * pixel), err_msg=name)
         assert (result.boxes >= 0).all()
         assert (result.boxes <= [*size, *size]).all()
+
+
+def test_locations_are_in_pixels_whatever_the_padding(spots):
+    alone, together = BrightSpotFinder(), BrightSpotFinder()
+    results = list(Predictor(together, TEST, precision="float32").run(spots))
+    assert [result.location.tolist() for result in results] == [[found] for found in together.found_at]
+    assert {level for result in results for level in result.level.tolist()} == {3}
+    single = {r.index: r for r in Predictor(alone, TEST, precision="float32", batch_size=1).run(spots)}
+    assert (160, 160) in {shape[2:] for shape in together.seen} - {shape[2:] for shape in alone.seen}
+    assert all(r.location.tolist() == single[r.index].location.tolist() for r in results)
 
 
 def test_model_keeps_its_mode_and_layout(tiny_detector, make_images):

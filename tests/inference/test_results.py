@@ -10,7 +10,7 @@ import pytest
 from fcos_cli.data.datasets import image_files
 from fcos_cli.data.records import Categories
 from fcos_cli.errors import DataError
-from fcos_cli.evaluation.coco_ap import load_results
+from fcos_cli.evaluation.results import load_located_results, load_results
 from fcos_cli.inference.predictor import ImageResult
 from fcos_cli.inference.results import (
     Columns,
@@ -35,8 +35,8 @@ def make_result(index, count, seed=0, size=(640, 480)):
         boxes=np.concatenate([corner, corner + rng.uniform(1, 150, (count, 2))], axis=1),
         scores=np.sort(rng.uniform(0.05, 1, count))[::-1].astype(np.float32).astype(np.float64),
         labels=rng.integers(0, 3, count),
-        level=rng.integers(0, 5, count),
-        location=rng.integers(0, 20_000, count),
+        level=rng.integers(3, 8, count),
+        location=rng.integers(0, 1333, (count, 2)),
     )
 
 
@@ -62,6 +62,20 @@ def test_entries_are_coco_results_with_the_data_sets_ids(tmp_path):
     assert json.loads((tmp_path / "preds.json").read_text()) == [
         {"image_id": 1000, "category_id": 90, "bbox": [10.123, 20.0, 100.377, 61.0], "score": 0.123457}
     ]
+
+
+def test_entries_say_where_they_came_from_only_if_asked(tmp_path):
+    results = [make_result(0, 2), make_result(1, 0), make_result(2, 3)]
+    for name, asked in (("plain", False), ("located", True)):
+        with result_writer(tmp_path / f"{name}.json", IDS, locations=asked) as writer:
+            for result in results:
+                writer.add(result)
+    plain, located = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("plain", "located"))
+    assert [list(entry) for entry in located] == [[*plain[0], "level", "location"]] * 5
+    assert [{key: entry[key] for key in plain[0]} for entry in located] == plain
+    columns, found = concatenate([to_columns(r, IDS) for r in results]), load_located_results(tmp_path / "located.json")
+    for given, read in zip((columns.as_array(), columns.level, columns.location), found, strict=True):
+        np.testing.assert_array_equal(read, given)
 
 
 @pytest.mark.parametrize("counts", [[], [0], [0, 0], [0, 3], [3, 0], [1, 1, 1]])
@@ -127,6 +141,7 @@ def test_companion_lists_the_images(tmp_path, make_images):
 
 def test_nothing_as_columns():
     assert concatenate([]).as_array().shape == (0, 7)
+    assert concatenate([]).location.shape == (0, 2)
     assert isinstance(to_columns(make_result(0, 0), IDS), Columns)
 
 

@@ -14,11 +14,11 @@ from fcos_cli.recipe.schema import TestConfig as Limits
 CLASSES, STRIDES = 2, (8, 16)
 
 
-def make_model(quality="centerness", activation="exp", normalize=False):
+def make_model(quality="centerness", activation="exp", normalize=False, origin="half_stride"):
     config = ModelConfig.model_validate(
         {
             "backbone": {"name": "resnet18", "width": 8, "norm": "bn", "frozen_stages": 0, "weights": ""},
-            "pyramid": {"channels": 32, "levels": [3, 4]},
+            "pyramid": {"channels": 32, "levels": [3, 4], "locations": origin},
             "head": {
                 "convs": 0,
                 "norm": "none",
@@ -59,7 +59,7 @@ def expected(model, outputs, sizes, test):
     head, scales = model.config.head, model.head.scales.tolist()
     result = []
     for image, (height, width) in enumerate(sizes):
-        found, before = [], 0
+        found = []
         for level, stride in enumerate(STRIDES):
             logits = outputs.class_logits[level][image].tolist()
             sides = outputs.box_outputs[level][image].tolist()
@@ -68,7 +68,8 @@ def expected(model, outputs, sizes, test):
             here = []
             for i in range(rows):
                 for j in range(columns):
-                    x, y = stride // 2 + j * stride, stride // 2 + i * stride
+                    start = stride // 2 if model.pyramid.origin == "half_stride" else 0
+                    x, y = start + j * stride, start + i * stride
                     raw = [scales[level] * sides[k][i][j] for k in range(4)]
                     unit = stride if head.normalize_targets else 1
                     far = [unit * (math.exp(r) if head.box_activation == "exp" else max(r, 0.0)) for r in raw]
@@ -82,9 +83,8 @@ def expected(model, outputs, sizes, test):
                         p = sigmoid(logits[label][i][j])
                         score = math.sqrt(p * sigmoid(quality[i][j])) if head.quality == "centerness" else p
                         if p > test.score_threshold:
-                            here.append((score, label, box, level, before + i * columns + j))
+                            here.append((score, label, box, 3 + level, [x, y]))
             found += sorted(here, key=lambda d: -d[0])[: test.candidates]
-            before += rows * columns
         kept = []
         for one in sorted(found, key=lambda d: -d[0]):
             if all(one[1] != other[1] or overlap(one[2], other[2]) <= test.nms_iou for other in kept):
@@ -100,8 +100,9 @@ def expected(model, outputs, sizes, test):
         ({"activation": "relu", "normalize": True}, {"nms_iou": 0.4}),
         ({"quality": "none"}, {"max_detections": 7}),
         ({}, {"candidates": 12, "score_threshold": 0.3}),
+        ({"origin": "corner"}, {}),
     ],
-    ids=["base", "improved", "no-quality", "few"],
+    ids=["base", "improved", "no-quality", "few", "corner"],
 )
 def test_against_the_loop(variant, limits):
     model = make_model(**variant)
@@ -124,10 +125,8 @@ def test_from_box_takes_no_branch():
     model = make_model("from_box")
     outputs = make_outputs(model, images=1)._replace(quality_logits=None)
     got = postprocess(outputs, torch.tensor([[64, 96]]), model, Limits(candidates=3, nms_iou=1.0))
-    level, location = int(got.level[0]), int(got.location[0])
-    _, columns = model.pyramid.grids(64, 96)[level]
-    cell = location - (0 if level == 0 else 8 * 12)
-    i, j = divmod(cell, columns)
+    level, (x, y) = int(got.level[0]) - 3, got.location[0].tolist()
+    i, j = y // STRIDES[level], x // STRIDES[level]
     left, top, right, bottom = torch.exp(
         model.head.scales[level].detach() * outputs.box_outputs[level][0, :, i, j]
     ).tolist()
@@ -142,4 +141,4 @@ def test_nothing_found():
     silent = outputs._replace(class_logits=[logits - 100 for logits in outputs.class_logits])
     got = postprocess(silent, torch.tensor([[64, 96], [64, 96]]), model, Limits())
     assert [len(column) for column in got] == [0] * 6
-    assert got.boxes.shape == (0, 4)
+    assert (got.boxes.shape, got.location.shape) == ((0, 4), (0, 2))
