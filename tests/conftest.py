@@ -60,6 +60,24 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
+def make_images(tmp_path):
+    """Function: {name: (width, height)} -> a folder of PNG files of noise."""
+    import numpy as np
+    from PIL import Image
+
+    def make(sizes, folder="images"):
+        place = tmp_path / folder
+        rng = np.random.default_rng(5)
+        for name, (width, height) in sizes.items():
+            path = place / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(path)
+        return place
+
+    return make
+
+
+@pytest.fixture
 def tiny_detector(tmp_path):
     """A saved detector of random weights (three classes, ids 2, 5, 9) small enough to run in milliseconds: its file.
 
