@@ -1,6 +1,6 @@
 """The boxes of a data set as the network meets them, by the convention of training or by that of the authors."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -55,6 +55,11 @@ class Setting:
             inclusive=recipe.assign.range_ends == "inclusive",
         )
 
+    @staticmethod
+    def of_test(recipe: Recipe) -> "Setting":
+        """The setting a recipe predicts with: its sizes of testing, its levels and assignment of training."""
+        return replace(Setting.of_recipe(recipe), short_side=recipe.test.short_side, long_side=recipe.test.long_side)
+
 
 @dataclass(frozen=True)
 class NetworkBoxes:
@@ -81,7 +86,7 @@ def network_boxes(data: DetectionData, setting: Setting) -> NetworkBoxes:
     Raises:
         DataError: no boxes are left.
     """
-    inner, padded = _input_sizes(data.sizes, setting)
+    inner, padded = input_sizes(data.sizes, setting)
     image_of = np.repeat(np.arange(len(data)), np.diff(data.offsets))
     sizes, inner_of = data.sizes[image_of].astype(np.float64), inner[image_of]
     boxes = np.array(data.boxes, dtype=np.float64)
@@ -121,8 +126,12 @@ def _solid(boxes: np.ndarray) -> np.ndarray:
     return np.asarray((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
 
 
-def _input_sizes(sizes: np.ndarray, setting: Setting) -> tuple[np.ndarray, np.ndarray]:
-    """Width and height [N, 2] after resizing, and after padding; 0 where an image's size is unknown."""
+def input_sizes(sizes: np.ndarray, setting: Setting) -> tuple[np.ndarray, np.ndarray]:
+    """How large images of width and height `sizes` [N, 2] enter the network, in pixels.
+
+    Returns:
+        int64 [N, 2] each: width and height after resizing, and after padding each by itself; 0 where `sizes` has a 0.
+    """
     different, place = np.unique(sizes.reshape(-1, 2), axis=0, return_inverse=True)
     inner = np.zeros((len(different), 2), dtype=np.int64)
     padded = np.zeros_like(inner)

@@ -66,7 +66,9 @@ def test_setting_of_a_recipe():
             "model": {"pyramid": {"levels": [2, 3], "ranges": [[0, 40], [40, float("inf")]], "locations": "corner"}},
             "assign": {"center_sampling": 1.5, "range_ends": "exclusive"},
             "data": {"short_side": [320, 400], "long_side": 700},
+            "test": {"short_side": 360, "long_side": 640},
         }
     )
     pyramid = build_pyramid([2, 3], [(0, 40), (40, float("inf"))], "corner")
     assert Setting.of_recipe(recipe) == Setting(pyramid, 400, 700, 1.5, inclusive=False)
+    assert Setting.of_test(recipe) == Setting(pyramid, 360, 640, 1.5, inclusive=False)
