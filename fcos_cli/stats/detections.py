@@ -1,0 +1,223 @@
+"""Where detections come from: the share from ambiguous locations (arXiv 1904.01355, section 4.1: 2.3 % and 1.5 %).
+
+A location is ambiguous where more than one ground-truth box of its image remains after rules 1 to 3 of
+`fcos_kernels.paint`. There are few detections, so the plain float32 formula is evaluated for each with each box of its
+image: ragged pairs, in chunks of bounded size.
+"""
+
+from collections.abc import Callable
+from math import isinf
+from typing import Any
+
+import numpy as np
+
+from fcos_cli.data.records import DetectionData
+from fcos_cli.errors import DataError
+from fcos_cli.evaluation.results import check_results
+from fcos_cli.stats.boxes import NetworkBoxes, Setting, input_sizes, network_boxes
+
+PAIRS_PER_CHUNK = 1 << 18
+# A pixel of the network's input, and what result lists are rounded by, in pixels of the original image.
+TOLERANCE, ROUNDING = 1.0, 0.001
+# Above this share of detections that do not contain their own location, they were made with other sizes.
+MOST_STRAY = 0.05
+
+_HINT = "--recipe should name the recipe of the weights that made these predictions"
+
+
+def trace(
+    data: DetectionData,
+    results: np.ndarray,
+    level: np.ndarray,
+    location: np.ndarray,
+    setting: Setting,
+    step: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Counts the detections whose location several boxes may have.
+
+    Args:
+        data: the annotated images.
+        results: float64 [K, 7], level: int64 [K], location: int64 [K, 2], as `load_located_results` returns them.
+        setting: that of the predictions; `Setting.of_test` makes it from the recipe of the weights.
+        step: told the number of detections that are finished, now and then.
+
+    Returns:
+        For JSON, percent unrounded and None of nothing: detections; positive, those from a location that some box may
+        have; ambiguous, from one that several may have; cross_class, from one that boxes of several classes may have;
+        each of these three with its _percent of the detections; and by_level, rows of the same for the detections of
+        each level, with its name, stride, lower and upper (None: no end), and the level's percent of all detections.
+
+    Raises:
+        DataError: the data has no boxes or no such images; levels or locations that the setting lacks; more than 5 %
+            of the detections do not contain their own location, so that they were predicted at other sizes.
+    """
+    check_results(data, results)
+    boxes = network_boxes(data, setting)
+    order = np.argsort(data.image_ids, kind="stable")
+    image = order[np.searchsorted(data.image_ids, results[:, 0], sorter=order)]
+    position = _check_locations(level, location, setting)
+    _check_sizes(data, results, image, location, setting)
+    count, mixed = count_candidates(boxes, data.labels[boxes.rows], image, position, location, setting, step)
+    return _figures(position, count, mixed, setting)
+
+
+def count_candidates(
+    boxes: NetworkBoxes,
+    labels: np.ndarray,
+    image: np.ndarray,
+    position: np.ndarray,
+    location: np.ndarray,
+    setting: Setting,
+    step: Callable[[int], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many boxes each of K locations may have (rules 1 to 3), and whether they are of several classes.
+
+    Args:
+        boxes: T boxes as the network meets them, of N images.
+        labels: int [T], their classes.
+        image: int64 [K] in 0..N-1.
+        position: int64 [K], position in the setting's list of levels.
+        location: int64 [K, 2], x and y in pixels of the network input.
+        setting: pyramid, radius and whether ranges include their ends.
+        step: told the number of locations that are finished, now and then.
+
+    Returns:
+        int64 [K] and bool [K].
+    """
+    first, last = boxes.offsets[image], boxes.offsets[image + 1]
+    ends = np.cumsum(last - first)
+    corners = np.ascontiguousarray(boxes.boxes.T)
+    points = np.ascontiguousarray(location.T, dtype=np.float32)
+    count, mixed = np.zeros(len(image), dtype=np.int64), np.zeros(len(image), dtype=bool)
+    begin = 0
+    while begin < len(image):
+        done = ends[begin - 1] if begin else 0
+        end = max(int(np.searchsorted(ends, done + PAIRS_PER_CHUNK, side="right")), begin + 1)
+        part = slice(begin, end)
+        place, row = _pairs(first[part], last[part])
+        held = _may_have(corners, row, points[:, part], position[part], place, setting)
+        place, label = place[held], labels[row[held]]
+        count[part] = np.bincount(place, minlength=end - begin)
+        # The pairs of a location follow each other: its classes differ where one differs from the first.
+        differs = label != label[np.searchsorted(place, place)]
+        mixed[begin + place[differs]] = True
+        if step is not None:
+            step(end - begin)
+        begin = end
+    return count, mixed
+
+
+def _pairs(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(place, row) of every row first[place] .. last[place], by place."""
+    counts = last - first
+    place = np.repeat(np.arange(len(counts)), counts)
+    before = np.cumsum(counts) - counts
+    return place, np.arange(len(place)) + (first - before)[place]
+
+
+def _may_have(
+    corners: np.ndarray, row: np.ndarray, points: np.ndarray, position: np.ndarray, place: np.ndarray, setting: Setting
+) -> np.ndarray:
+    """int64, those pairs of boxes corners[:, row] and locations points[:, place] that remain after rules 1 to 3."""
+    x, y = points[:, place]
+    held = np.flatnonzero((x > corners[0][row]) & (x < corners[2][row]) & (y > corners[1][row]) & (y < corners[3][row]))
+    low, high = corners[:2, row[held]], corners[2:, row[held]]
+    point, on = points[:, place[held]], position[place[held]]
+    fine = np.ones(len(held), dtype=bool)
+    if setting.radius > 0:
+        half = (np.float32(setting.radius) * np.array(setting.pyramid.strides, dtype=np.float32))[on]
+        centre = (low + high) * np.float32(0.5)
+        fine &= ((point > np.maximum(centre - half, low)) & (point < np.minimum(centre + half, high))).all(axis=0)
+    farthest = np.maximum(point - low, high - point).max(axis=0)
+    lower, upper = np.array(setting.pyramid.ranges, dtype=np.float32)[on].T
+    if setting.inclusive:
+        fine &= (lower <= farthest) & (farthest <= upper)
+    else:
+        fine &= (lower < farthest) & (farthest < upper)
+    return held[fine]
+
+
+def _check_locations(level: np.ndarray, location: np.ndarray, setting: Setting) -> np.ndarray:
+    """int64 [K], position of each level in the setting's list."""
+    pyramid = setting.pyramid
+    position = level - pyramid.levels[0].index
+    foreign = (position < 0) | (position >= len(pyramid.levels))
+    if foreign.any():
+        numbers = ", ".join(f"P{number}" for number in np.unique(level[foreign])[:5].tolist())
+        raise DataError(
+            f"{foreign.sum()} of {len(level)} detections come from {numbers}, but the levels are "
+            f"{', '.join(pyramid.names)}",
+            _HINT,
+        )
+    stride, start = (np.array(values)[position, None] for values in (pyramid.strides, pyramid.starts))
+    off = ((location < start) | ((location - start) % stride != 0)).any(axis=1)
+    if off.any():
+        one = int(off.argmax())
+        raise DataError(
+            f"{off.sum()} of {len(level)} locations do not exist on their level, the first is {location[one].tolist()} "
+            f"on P{level[one]}, where x and y are {start[one, 0]} + {stride[one, 0]} i",
+            _HINT,
+        )
+    return position
+
+
+def _check_sizes(
+    data: DetectionData, results: np.ndarray, image: np.ndarray, location: np.ndarray, setting: Setting
+) -> None:
+    """Distances to the sides are never negative (spec section 3), so that each box contains its own location."""
+    inner, _ = input_sizes(data.sizes, setting)
+    # Images of unknown size have the ratio NaN, and nothing is said of them.
+    with np.errstate(invalid="ignore"):
+        ratio = (inner / data.sizes)[image]
+    low, high = results[:, 1:3] * ratio, (results[:, 1:3] + results[:, 3:5]) * ratio
+    # Boxes were cut to their image: that of a location in the padding touches the border.
+    point = np.minimum(location, inner[image])
+    slack = TOLERANCE + ROUNDING * ratio
+    stray = int(((point < low - slack) | (point > high + slack)).any(axis=1).sum())
+    if stray > MOST_STRAY * len(results):
+        raise DataError(
+            f"{stray} of {len(results)} detections do not contain their own location: they seem to be made with other "
+            f"sizes or levels than short side {setting.short_side}, long side {setting.long_side} and "
+            f"{', '.join(setting.pyramid.names)}",
+            _HINT,
+        )
+
+
+def _figures(position: np.ndarray, count: np.ndarray, mixed: np.ndarray, setting: Setting) -> dict[str, Any]:
+    levels = setting.pyramid.levels
+    columns = [
+        np.bincount(position[chosen], minlength=len(levels)).tolist()
+        for chosen in (count >= 0, count > 0, count > 1, mixed)
+    ]
+    total, positive, ambiguous, cross_class = (sum(column) for column in columns)
+    return {
+        "detections": total,
+        **_shares(total, positive, ambiguous, cross_class),
+        "by_level": [
+            {
+                "name": level.name,
+                "stride": level.stride,
+                "lower": level.lower,
+                "upper": None if isinf(level.upper) else level.upper,
+                "detections": here,
+                "percent": _percent(here, total),
+                **_shares(here, *counts),
+            }
+            for level, here, *counts in zip(levels, *columns, strict=True)
+        ],
+    }
+
+
+def _shares(detections: int, positive: int, ambiguous: int, cross_class: int) -> dict[str, Any]:
+    return {
+        "positive": positive,
+        "positive_percent": _percent(positive, detections),
+        "ambiguous": ambiguous,
+        "ambiguous_percent": _percent(ambiguous, detections),
+        "cross_class": cross_class,
+        "cross_class_percent": _percent(cross_class, detections),
+    }
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return 100 * part / whole if whole else None
