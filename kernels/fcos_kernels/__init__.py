@@ -1,6 +1,6 @@
 """Detection ops for FCOS-like detectors: assignment, losses, decoding, non-maximum suppression.
 
-Imports only torch and NumPy, and knows nothing of the toolkit around it. One op is one module, imported by its name:
+Imports torch and NumPy, on use triton, and knows nothing of the toolkit around it. One op is one module, imported by its name:
 `from fcos_kernels.assign import assign`. Modules load on first use, so that `fcos_kernels.paint` serves programs that
 have no need of torch.
 """
@@ -8,7 +8,7 @@ have no need of torch.
 from importlib import import_module
 from types import ModuleType
 
-__all__ = ["assign", "box_loss", "decode", "focal_loss", "loss", "nms", "paint", "reference"]
+__all__ = ["assign", "box_loss", "decode", "dispatch", "focal_loss", "loss", "nms", "paint", "reference"]
 
 
 def __getattr__(name: str) -> ModuleType:

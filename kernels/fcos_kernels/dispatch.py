@@ -1,0 +1,81 @@
+"""Which implementation an op runs: the Triton kernels where the tensors lie on a GPU, plain PyTorch elsewhere.
+
+    auto       Triton on CUDA (and ROCm) devices where the package triton can be imported, else plain PyTorch
+    reference  plain PyTorch everywhere
+    triton     Triton everywhere; on the CPU that needs its interpreter: TRITON_INTERPRET=1, set before triton is imported
+
+The choice is one per process; the environment variable FCOS_KERNELS sets what it starts with. It is read when an op runs,
+below torch.compile, so a compiled model follows it, too. No module here imports triton before a kernel is launched.
+"""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Literal, get_args
+
+import torch
+
+Choice = Literal["auto", "reference", "triton"]
+CHOICES: tuple[Choice, ...] = get_args(Choice)
+VARIABLE = "FCOS_KERNELS"
+
+_chosen: list[Choice] = []
+
+
+def choose(choice: str) -> None:
+    """Set the implementation for this process.
+
+    Raises:
+        ValueError: not one of auto, reference, triton.
+    """
+    if choice not in CHOICES:
+        raise ValueError(f"kernels must be one of {', '.join(CHOICES)}, not {choice!r}")
+    _chosen[:] = [choice]
+
+
+def chosen() -> Choice:
+    """What `choose` or FCOS_KERNELS said, else "auto". Raises ValueError for a variable that is none of the choices."""
+    if not _chosen:
+        choose(os.environ.get(VARIABLE) or "auto")
+    return _chosen[0]
+
+
+@contextmanager
+def using(choice: str) -> Iterator[None]:
+    """`choose` for the length of a block."""
+    before = chosen()
+    choose(choice)
+    try:
+        yield
+    finally:
+        choose(before)
+
+
+def use_triton(device: torch.device) -> bool:
+    """Whether an op on tensors of `device` runs its Triton kernels."""
+    choice = chosen()
+    if choice == "auto":
+        return device.type == "cuda" and has_triton()
+    return choice == "triton"
+
+
+def reason(device: torch.device) -> str:
+    """What runs on `device`, and why, for a log."""
+    choice = chosen()
+    if choice == "reference":
+        return "plain PyTorch ops, as asked for"
+    if choice == "triton":
+        return "Triton kernels, as asked for"
+    if device.type != "cuda":
+        return f"plain PyTorch ops, written for speed: Triton has no {device.type} backend"
+    if not has_triton():
+        return "plain PyTorch ops, slow on a GPU: the package triton is missing (pip install triton)"
+    return "Triton kernels"
+
+
+@cache
+def has_triton() -> bool:
+    """Whether the package can be found."""
+    return importlib.util.find_spec("triton") is not None
