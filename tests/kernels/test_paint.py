@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fcos_kernels.paint
@@ -49,15 +49,19 @@ def problems(draw):
     }
 
 
-@given(problems())
-def test_painter_equals_the_dense_rule_location_by_location(problem):
-    result = assign(**problem, count_candidates=True)
+@settings(deadline=None)
+@given(problems(), st.sampled_from([fcos_kernels.paint.CELLS_AT_ONCE, 5]))
+def test_painter_equals_the_dense_rule_location_by_location(problem, at_once):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcos_kernels.paint, "CELLS_AT_ONCE", at_once)
+        result = assign(**problem, count_candidates=True)
     index, candidates = reference.assign(**problem)
     assert result.index.dtype == torch.int32
     torch.testing.assert_close(result.index.long(), index)
     torch.testing.assert_close(result.candidates.long(), candidates)
 
 
+@settings(deadline=None)
 @given(problems())
 def test_chunked_path_equals_the_painter(problem):
     boxes, offsets = problem.pop("boxes"), problem.pop("offsets")
