@@ -2,10 +2,10 @@
 
     auto       Triton on CUDA (and ROCm) devices where the package triton can be imported, else plain PyTorch
     reference  plain PyTorch everywhere
-    triton     Triton everywhere; on the CPU that needs its interpreter: TRITON_INTERPRET=1, set before triton is imported
+    triton     Triton everywhere; on the CPU that needs its interpreter: TRITON_INTERPRET=1 before triton is imported
 
-The choice is one per process; the environment variable FCOS_KERNELS sets what it starts with. It is read when an op runs,
-below torch.compile, so a compiled model follows it, too. No module here imports triton before a kernel is launched.
+The choice is one per process; the environment variable FCOS_KERNELS sets what it starts with. It is read when an op
+runs, below torch.compile, so a compiled model follows it, too. Nothing imports triton before a kernel is launched.
 """
 
 import importlib.util
