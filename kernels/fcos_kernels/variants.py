@@ -1,0 +1,26 @@
+"""What ahead-of-time compilation needs to know of a kernel: one way in which it is launched."""
+
+from typing import Any, NamedTuple
+
+
+class Variant(NamedTuple):
+    """A kernel with the types and constants of one launch.
+
+    kernel: the function under `triton.jit`.
+    name: of the kernel, with what sets the variant apart from the others of its dtype, such as "_focal (channels-last)".
+    dtype: of the tensors it is about, such as "bfloat16".
+    signature: argument -> Triton type ("*bf16", "i32", "fp32", "constexpr"; a tuple of types for a tuple).
+    constants: constexpr argument -> value.
+    aligned: arguments whose pointers are known to be multiples of 16 bytes, as those of PyTorch's tensors are.
+    num_warps: of the launch.
+    vector_loads: whether 16-byte loads must appear in the code for NVIDIA GPUs.
+    """
+
+    kernel: Any
+    name: str
+    dtype: str
+    signature: dict[str, Any]
+    constants: dict[str, Any]
+    aligned: tuple[str, ...]
+    num_warps: int = 4
+    vector_loads: bool = False
