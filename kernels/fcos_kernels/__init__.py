@@ -1,8 +1,8 @@
 """Detection ops for FCOS-like detectors: assignment, losses, decoding, non-maximum suppression.
 
-Imports torch and NumPy, on use triton, and knows nothing of the toolkit around it. One op is one module, imported by its
-name: `from fcos_kernels.assign import assign`. Modules load on first use, so that `fcos_kernels.paint` serves programs
-that have no need of torch.
+Imports torch and NumPy, on use triton, and knows nothing of the toolkit around it. One op is one module, imported by
+its name: `from fcos_kernels.assign import assign`. Modules load on first use, so that `fcos_kernels.paint` serves
+programs that have no need of torch.
 """
 
 from importlib import import_module
