@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcos_cli.report.plots import plot_per_class, plot_recall_by_side, plot_training
+from fcos_cli.report.plots import plot_per_class, plot_training
 
 
 def pixels(path):
@@ -78,17 +78,6 @@ def test_per_class_grows_with_the_classes_within_reason(tmp_path, classes):
     assert 250 <= height <= 3600
 
 
-def test_recall_by_side(tmp_path):
-    bins = [
-        {"lower": 0, "upper": 8, "boxes": 10, "recalled": 2},
-        {"lower": 8, "upper": 16, "boxes": 0, "recalled": 0},
-        {"lower": 16, "upper": None, "boxes": 30, "recalled": 30},
-    ]
-    image = pixels(plot_recall_by_side(bins, tmp_path / "r.png", title="val"))
-    assert image.shape == (540, 960, 3)
-    assert has_color(image, BLUE) > 300
-
-
 def test_a_failure_leaves_the_older_picture(tmp_path, monkeypatch):
     path = plot_training(training_rows(), tmp_path / "a.png")
     before = path.read_bytes()
@@ -101,7 +90,7 @@ def test_a_failure_leaves_the_older_picture(tmp_path, monkeypatch):
 
 def test_no_display_no_cache_no_noise_and_lazy(tmp_path):
     code = (
-        "import sys; from fcos_cli.report import plots; assert 'matplotlib' not in sys.modules;"
+        "import sys; from fcos_cli.report import plots, stats_plots; assert 'matplotlib' not in sys.modules;"
         f"plots.plot_training([{{'iteration': 1, 'loss': 2.0}}], {str(tmp_path / 'a.png')!r});"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
     )
