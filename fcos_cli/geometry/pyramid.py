@@ -62,6 +62,11 @@ class Pyramid:
         """(rows, columns) of each level for a padded input of height x width pixels: sides ceil-halved."""
         return tuple((-(-height // stride), -(-width // stride)) for stride in self.strides)
 
+    def grids_of(self, padded: np.ndarray) -> np.ndarray:
+        """int64 [N, levels, 2]: the same for N padded inputs; `padded` is [N, 2], width and height in pixels."""
+        strides = np.array(self.strides, np.int64)[:, None]
+        return -(-padded[:, None, ::-1] // strides)
+
     def locations(self, height: int, width: int) -> np.ndarray:
         """All locations [L, 2] (x, y) in pixels, float32: row-major, x fastest, levels in order."""
         parts = []

@@ -6,7 +6,6 @@ image: ragged pairs, in chunks of bounded size.
 """
 
 from collections.abc import Callable
-from math import isinf
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 from fcos_cli.evaluation.results import check_results
 from fcos_cli.stats.boxes import NetworkBoxes, Setting, input_sizes, network_boxes
+from fcos_cli.stats.rows import level_rows, percent
 
 PAIRS_PER_CHUNK = 1 << 18
 # A pixel of the network's input, and what result lists are rounded by, in pixels of the original image.
@@ -184,10 +184,9 @@ def _check_sizes(
 
 
 def _figures(position: np.ndarray, count: np.ndarray, mixed: np.ndarray, setting: Setting) -> dict[str, Any]:
-    levels = setting.pyramid.levels
+    levels = len(setting.pyramid.levels)
     columns = [
-        np.bincount(position[chosen], minlength=len(levels)).tolist()
-        for chosen in (count >= 0, count > 0, count > 1, mixed)
+        np.bincount(position[chosen], minlength=levels).tolist() for chosen in (count >= 0, count > 0, count > 1, mixed)
     ]
     total, positive, ambiguous, cross_class = (sum(column) for column in columns)
     return {
@@ -195,15 +194,12 @@ def _figures(position: np.ndarray, count: np.ndarray, mixed: np.ndarray, setting
         **_shares(total, positive, ambiguous, cross_class),
         "by_level": [
             {
-                "name": level.name,
-                "stride": level.stride,
-                "lower": level.lower,
-                "upper": None if isinf(level.upper) else level.upper,
+                **level,
                 "detections": here,
-                "percent": _percent(here, total),
+                "percent": percent(here, total),
                 **_shares(here, *counts),
             }
-            for level, here, *counts in zip(levels, *columns, strict=True)
+            for level, here, *counts in zip(level_rows(setting), *columns, strict=True)
         ],
     }
 
@@ -211,13 +207,9 @@ def _figures(position: np.ndarray, count: np.ndarray, mixed: np.ndarray, setting
 def _shares(detections: int, positive: int, ambiguous: int, cross_class: int) -> dict[str, Any]:
     return {
         "positive": positive,
-        "positive_percent": _percent(positive, detections),
+        "positive_percent": percent(positive, detections),
         "ambiguous": ambiguous,
-        "ambiguous_percent": _percent(ambiguous, detections),
+        "ambiguous_percent": percent(ambiguous, detections),
         "cross_class": cross_class,
-        "cross_class_percent": _percent(cross_class, detections),
+        "cross_class_percent": percent(cross_class, detections),
     }
-
-
-def _percent(part: int, whole: int) -> float | None:
-    return 100 * part / whole if whole else None

@@ -13,7 +13,7 @@ ties change the counts of 166. np.round's half to even matters (half up: 86.75 i
 all that tie (only the first: 98.43 instead of 99.23 %).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
@@ -22,13 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcos_cli.stats.boxes import NetworkBoxes, Setting
+from fcos_cli.stats.parallel import Columns, Step, map_parts
 
 LowQuality = Literal["none", "0.4", "all"]
 LOW_QUALITY: tuple[LowQuality, ...] = get_args(LowQuality)
 
 POSITIVE, LOW = 0.5, 0.4
 SIZE, OCTAVES, RATIOS = 4, 3, (0.5, 1.0, 2.0)
-BOXES_AT_ONCE, PAIRS_AT_ONCE = 512, 1 << 18
+PAIRS_AT_ONCE = 1 << 18
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -36,34 +37,31 @@ Ints = NDArray[np.int64]
 
 
 def match_anchors(
-    boxes: NetworkBoxes, setting: Setting, step: Callable[[int], None] | None = None
+    boxes: NetworkBoxes, setting: Setting, *, workers: int = 1, step: Step | None = None
 ) -> dict[LowQuality, np.ndarray]:
-    """Positive anchors that belong to each box, for each low-quality rule, every anchor of the padded canvas counted.
+    """Positive anchors that belong to each box, for each low-quality rule.
 
     Args:
-        boxes: T boxes within their canvases; images without boxes are allowed.
-        setting: its strides and its convention count; ranges, radius and the locations' origin do not.
+        boxes: T boxes inside of their canvases; images without boxes are allowed.
+        setting: its pyramid's strides and its convention count; ranges, location origin and radius do not.
+        workers: processes; the result does not depend on it.
         step: told the number of images that are finished, now and then.
 
     Returns:
-        int32 [T, P] for each rule, by level. A box without an area in float32 overlaps nothing and has no best anchor.
+        int64 [T, P] for each rule, by level. A box of no area in float32 overlaps nothing and has no best anchor.
     """
-    won = {rule: np.zeros((len(boxes.boxes), len(setting.pyramid.levels)), np.int32) for rule in LOW_QUALITY}
-    for begin, end in _runs(boxes.offsets, BOXES_AT_ONCE):
-        first, last = boxes.offsets[[begin, end]].tolist()
-        offsets = boxes.offsets[begin : end + 1] - first
-        part = NetworkBoxes(boxes.boxes[first:last], offsets, boxes.rows[first:last], boxes.padded[begin:end], {})
-        for rule, counts in match_chunk(part, setting).items():
-            won[rule][first:last] = counts
-        if step is not None:
-            step(end - begin)
-    return won
+    parts = list(map_parts(_match_part, boxes, (), setting, workers=workers, step=step))
+    return {rule: np.concatenate([part[rule] for part in parts]) for rule in LOW_QUALITY}
+
+
+def _match_part(boxes: NetworkBoxes, columns: Columns, setting: Setting) -> dict[LowQuality, np.ndarray]:
+    return match_chunk(boxes, setting)
 
 
 def match_chunk(boxes: NetworkBoxes, setting: Setting) -> dict[LowQuality, np.ndarray]:
-    """`match_anchors` in one go: its memory grows with the boxes, by 7 kB each. No image's counts depend on another's."""
+    """`match_anchors` in one go: its memory grows by 7 kB a box. No image's counts depend on another's."""
     if not len(boxes.boxes):
-        return {rule: np.zeros((0, len(setting.pyramid.levels)), np.int32) for rule in LOW_QUALITY}
+        return {rule: np.zeros((0, len(setting.pyramid.levels)), np.int64) for rule in LOW_QUALITY}
     return dict(zip(LOW_QUALITY, _Matcher(_Anchors.of(setting), boxes).match(), strict=True))
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcos_cli.geometry.pyramid import build_pyramid
-from fcos_cli.stats import retinanet
+from fcos_cli.stats import parallel, retinanet
 from fcos_cli.stats.boxes import NetworkBoxes, Setting, network_boxes
 from fcos_cli.stats.retinanet import LOW_QUALITY, base_anchors, match_anchors, match_chunk
 
@@ -70,7 +70,7 @@ def check(boxes, setting):
     found, wanted = match_anchors(boxes, setting), dense(boxes, setting)
     assert tuple(found) == LOW_QUALITY == ("none", "0.4", "all")
     for rule in LOW_QUALITY:
-        assert found[rule].dtype == np.int32
+        assert found[rule].dtype == np.int64
         np.testing.assert_array_equal(found[rule], wanted[rule], err_msg=rule)
     return found
 
@@ -179,7 +179,7 @@ def test_the_papers_table(val2017, convention, recall, boxes):
     """Paper, Table 1; `exact` holds our own figures still."""
     setting = Setting(FPN, convention=convention)
     done = []
-    found = match_anchors(network_boxes(val2017, setting), setting, done.append)
+    found = match_anchors(network_boxes(val2017, setting), setting, step=done.append)
     assert sum(done) == 5000
     assert {len(won) for won in found.values()} == {boxes}
     for rule, percent in zip(LOW_QUALITY, recall, strict=True):
@@ -204,10 +204,10 @@ def test_runs_of_images_and_of_pairs_do_not_matter(monkeypatch):
     work = pickle.loads(pickle.dumps(match_chunk))
     single = [work(canvases(image), setting) for image in made]
     backwards = [work(canvases(*run[::-1]), setting) for run in (made[20:], made[7:20], made[:7])]
-    monkeypatch.setattr(retinanet, "BOXES_AT_ONCE", 5)
+    monkeypatch.setattr(parallel, "BOXES_PER_PART", 5)
     monkeypatch.setattr(retinanet, "PAIRS_AT_ONCE", 40)
     done = []
-    cut = match_anchors(canvases(*made), setting, done.append)
+    cut = match_anchors(canvases(*made), setting, step=done.append)
     assert sum(done) == len(made)
     assert len(done) > 5
     ends = np.cumsum([len(image[2]) for image in made[::-1]])[:-1]
