@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from fcos_cli import __version__
-from fcos_cli.commands import data, evaluate, predict, recipe, stats, train
+from fcos_cli.commands import bench, data, evaluate, predict, recipe, stats, train
 from fcos_cli.errors import FcosError, SetupError
 from fcos_cli.report import console
 
@@ -60,6 +60,7 @@ app.command("predict")(predict.predict)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
 app.add_typer(stats.app, name="stats")
+app.add_typer(bench.app, name="bench")
 
 
 def _print_version(wanted: bool) -> None:
