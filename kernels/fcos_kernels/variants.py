@@ -7,7 +7,7 @@ class Variant(NamedTuple):
     """A kernel with the types and constants of one launch.
 
     kernel: the function under `triton.jit`.
-    name: of the kernel, with what sets the variant apart from the others of its dtype, such as "_focal (channels-last)".
+    name: of the kernel, with what sets the variant apart from the others of its dtype.
     dtype: of the tensors it is about, such as "bfloat16".
     signature: argument -> Triton type ("*bf16", "i32", "fp32", "constexpr"; a tuple of types for a tuple).
     constants: constexpr argument -> value.
