@@ -41,17 +41,18 @@ def stats(
         with console.progress(f"time against {LAWS[over]}", None):
             found[over] = list(law(over, runs))
         if not as_json:
-            _show_law(LAWS[over], found[over])
+            _show_law(over, found[over])
     timed = _whole(data, split, large) if data else []
     if as_json:
         laws = {
-            over: {"points": [asdict(p) for p in points], "exponent": exponent(points, lambda p: p.seconds)}
+            over: {"points": [asdict(p) for p in points], "exponent": exponent(over, points)}
             for over, points in found.items()
         }
         console.print_json({"machine": _machine(), "laws": laws, "commands": [asdict(run) for run in timed]})
         return
     if timed:
         _show_commands(timed)
+    console.say("bare writes: every location cleared and each box's cells written once, their numbers known")
     console.say(", ".join(f"{key} {value}" for key, value in _machine().items()))
 
 
@@ -72,11 +73,12 @@ def _whole(data: str, split: str | None, large: bool) -> "list[Run]":
     return timed
 
 
-def _show_law(name: str, points: "Sequence[Point]") -> None:
+def _show_law(over: str, points: "list[Point]") -> None:
     from fcos_cli.stats.bench import exponent
 
+    name, what = LAWS[over], "seconds" if over == "images" else "seconds an image"
     console.print_table(
-        f"Time against {name}: seconds grow as {name}^{exponent(list(points), lambda p: p.seconds):.2f}",
+        f"Time against {name}: {what} grow as its {exponent(over, points):.2f}th power",
         (name, "boxes", "cells", "seconds", "+-", "us a box", "x bare writes"),
         [
             (

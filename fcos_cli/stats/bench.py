@@ -36,6 +36,7 @@ class Point:
 
     Attributes:
         x: images, boxes an image, or the short side in pixels.
+        images: of the data set.
         seconds: median over the runs, in one process.
         spread: (slowest - fastest) / median.
         boxes: of the data set.
@@ -45,6 +46,7 @@ class Point:
     """
 
     x: int
+    images: int
     seconds: float
     spread: float
     boxes: int
@@ -67,9 +69,10 @@ def law(over: str, runs: int) -> Iterator[Point]:
             yield _measure(short, data, short, runs)
 
 
-def exponent(points: list[Point], value: Callable[[Point], float]) -> float:
-    """The p of value ~ x^p by least squares over the logarithms."""
-    slope, _ = np.polyfit(np.log([p.x for p in points]), np.log([value(p) for p in points]), 1)
+def exponent(over: str, points: list[Point]) -> float:
+    """The p of seconds ~ images^p, or of seconds an image ~ x^p, by least squares over the logarithms."""
+    seconds = [p.seconds if over == "images" else p.seconds / p.images for p in points]
+    slope, _ = np.polyfit(np.log([p.x for p in points]), np.log(seconds), 1)
     return float(slope)
 
 
@@ -81,7 +84,7 @@ def _measure(x: int, data: DetectionData, short: int, runs: int) -> Point:
     taken = _timed(lambda: paint_all(boxes, labels, setting), runs)
     middle = statistics.median(taken)
     floor = statistics.median(_timed(_writes(boxes, setting), runs))
-    return Point(x, middle, (max(taken) - min(taken)) / middle, len(boxes.rows), cells, floor)
+    return Point(x, len(data), middle, (max(taken) - min(taken)) / middle, len(boxes.rows), cells, floor)
 
 
 def _writes(boxes: NetworkBoxes, setting: Setting) -> Callable[[], None]:

@@ -4,6 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fcos_cli.commands import bench
+from fcos_cli.data.coco import read_coco
+from fcos_cli.errors import FcosError
 from fcos_cli.stats import bench as measured
 
 
@@ -14,14 +16,6 @@ def quick(monkeypatch):
     monkeypatch.setattr(measured, "SHORT_SIDES", (64, 128))
     monkeypatch.setattr(measured, "TYPICAL_IMAGES", 3)
     monkeypatch.setattr(measured, "TYPICAL_SHORT", 64)
-    monkeypatch.setattr(bench, "TRAIN2017_IMAGES", 700)
-
-
-def run(*arguments):
-    result = CliRunner().invoke(bench.app, ["stats", "--runs", "1", *map(str, arguments)])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def test_laws():
@@ -38,5 +32,23 @@ def test_laws():
 
 
 def test_exponent_of_a_square():
-    points = [measured.Point(x, 3.0 * x**2, 0, 1, 1, 1) for x in (1, 2, 5)]
-    assert measured.exponent(points, lambda p: p.seconds) == pytest.approx(2)
+    points = [measured.Point(x, 3, 3.0 * x**2, 0, 1, 1, 1) for x in (1, 2, 5)]
+    assert measured.exponent("images", points) == pytest.approx(2)
+    # Half as many images with twice the boxes in the same time: linear an image.
+    points = [measured.Point(x, 8 // x, 3.0, 0, 1, 1, 1) for x in (1, 2, 4)]
+    assert measured.exponent("boxes", points) == pytest.approx(1)
+
+
+def test_whole_commands_on_copies_of_a_data_set(tmp_path):
+    data = measured.made_up(4, 3)
+    file = tmp_path / "copies.json"
+    measured.write_copies(data, 3, file)
+    copies = read_coco(file)
+    assert (len(copies), len(copies.boxes)) == (12, 36)
+    assert copies.boxes[12:24] == pytest.approx(data.boxes, abs=1e-3)
+    assert copies.labels[24:].tolist() == data.labels.tolist()
+    (run,) = measured.whole_commands(data, [["bpr", "--json"]], 2)
+    assert (run.command, run.images, run.boxes) == ("fcos stats bpr --json", 8, 24)
+    assert run.seconds > 0
+    with pytest.raises(FcosError, match="failed"):
+        list(measured.whole_commands(data, [["bpr", "--levels", "9"]]))
