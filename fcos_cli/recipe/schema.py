@@ -198,6 +198,9 @@ class TrainConfig(Table):
         1, description="Split each device's share of a step into this many passes, to save memory."
     )
     precision: Precision = Field("auto", description="auto: bfloat16 where the device computes it fast, else float32.")
+    kernels: Literal["auto", "reference"] = Field(
+        "auto", description="auto: Triton kernels on a GPU; reference: plain PyTorch ops, to compare with."
+    )
     channels_last: bool = Field(True, description="Keep images and features in channels-last memory order.")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Decay of an average of the weights; 0 is off.")
     seed: Count = Field(0, description="Seed of weights, order and augmentation.")

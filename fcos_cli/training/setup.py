@@ -15,6 +15,7 @@ from fcos_cli.training.distributed import World
 from fcos_cli.training.log import TrainingLog
 from fcos_cli.training.memory import keep_freed_memory
 from fcos_cli.training.trainer import Trainer
+from fcos_kernels import dispatch
 
 
 def prepare(
@@ -35,6 +36,8 @@ def prepare(
         log.say(f"{data.name}: {counts}" + (f"; left out: {dropped}" if dropped else ""))
     precision = choose_precision(recipe.train.precision, here.device)
     log.say(f"{here.device}, {precision.reason}" + (f"; {here.size} processes" if here.size > 1 else ""))
+    dispatch.choose(recipe.train.kernels)
+    log.say(f"losses and assignment: {dispatch.reason(here.device)}")
     model, notes = build_model(recipe, train_data.categories, resumed=state.style if state else None)
     for note in notes:
         log.say(note)

@@ -4,7 +4,7 @@
     reference  plain PyTorch everywhere
     triton     Triton everywhere; on the CPU that needs its interpreter: TRITON_INTERPRET=1 before triton is imported
 
-The choice is one per process; the environment variable FCOS_KERNELS sets what it starts with. It is read when an op
+The choice is one per process; where it is auto, the environment variable FCOS_KERNELS has a say. It is read when an op
 runs, below torch.compile, so a compiled model follows it, too. Nothing imports triton before a kernel is launched.
 """
 
@@ -21,7 +21,7 @@ Choice = Literal["auto", "reference", "triton"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 VARIABLE = "FCOS_KERNELS"
 
-_chosen: list[Choice] = []
+_choice: Choice = "auto"
 
 
 def choose(choice: str) -> None:
@@ -30,22 +30,26 @@ def choose(choice: str) -> None:
     Raises:
         ValueError: not one of auto, reference, triton.
     """
-    if choice not in CHOICES:
-        raise ValueError(f"kernels must be one of {', '.join(CHOICES)}, not {choice!r}")
-    _chosen[:] = [choice]
+    global _choice
+    _choice = _checked(choice)
 
 
 def chosen() -> Choice:
-    """What `choose` or FCOS_KERNELS said, else "auto". Raises ValueError for a variable that is none of the choices."""
-    if not _chosen:
-        choose(os.environ.get(VARIABLE) or "auto")
-    return _chosen[0]
+    """What `choose` said; for auto what FCOS_KERNELS says. Raises ValueError for a variable that is no choice."""
+    return _checked(os.environ.get(VARIABLE) or "auto") if _choice == "auto" else _choice
+
+
+def _checked(choice: str) -> Choice:
+    for known in CHOICES:
+        if choice == known:
+            return known
+    raise ValueError(f"kernels must be one of {', '.join(CHOICES)}, not {choice!r}")
 
 
 @contextmanager
 def using(choice: str) -> Iterator[None]:
     """`choose` for the length of a block."""
-    before = chosen()
+    before = _choice
     choose(choice)
     try:
         yield

@@ -8,7 +8,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    monkeypatch.setattr(dispatch, "_chosen", [])
+    monkeypatch.setattr(dispatch, "_choice", "auto")
     monkeypatch.delenv(dispatch.VARIABLE, raising=False)
     monkeypatch.setattr(dispatch, "has_triton", lambda: True)
 
