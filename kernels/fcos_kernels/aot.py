@@ -1,0 +1,187 @@
+"""Compiles every kernel, in every dtype it supports, for GPUs that need not be there: `python -m fcos_kernels.aot`.
+
+Prints registers, spilled bytes and shared memory, and whether 16-byte loads are in the code. `--json` prints a list of
+objects with kernel, variant, dtype, target, registers, spills, shared, vector_loads. Exit code 5 where a kernel spills,
+uses more than its share of registers, or lacks the wide loads it should have.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fcos_kernels.variants import Variant
+
+MODULES = ("assign_kernel", "loss_kernel", "group_norm_relu_kernel")
+TARGETS: dict[str, tuple[str, int | str, int]] = {
+    "sm_80": ("cuda", 80, 32),
+    "sm_90": ("cuda", 90, 32),
+    "sm_100": ("cuda", 100, 32),
+    "gfx942": ("hip", "gfx942", 64),
+}
+MOST_REGISTERS = 255
+"""A thread has no more; past that it spills."""
+GATE_FAILED = 5
+_SIXTEEN_BYTES = re.compile(r"ld\.global\S*\.v4\.[bfu]32|ld\.global\S*\.v2\.[bfu]64|(global|buffer)_load_dwordx4")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One variant compiled for one GPU.
+
+    Attributes:
+        registers: of a thread.
+        spills: bytes a thread spills (on AMD: registers).
+        shared: bytes of shared memory a program uses.
+        vector_loads: whether there are 16-byte loads.
+        problems: what is not as it should be.
+    """
+
+    kernel: str
+    variant: str
+    dtype: str
+    target: str
+    registers: int
+    spills: int
+    shared: int
+    vector_loads: bool
+    problems: tuple[str, ...]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m fcos_kernels.aot", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+    parser.add_argument("--target", action="append", choices=TARGETS, help="only this GPU (may be repeated)")
+    parser.add_argument("--kernel", default="", help="only kernels whose name contains this")
+    options = parser.parse_args(arguments)
+    # Under the interpreter nothing is compiled; it must be off before the kernels are defined.
+    os.environ.pop("TRITON_INTERPRET", None)
+
+    found = []
+    for result in compile_all(options.target or list(TARGETS), options.kernel):
+        found.append(result)
+        if not options.json:
+            print(_line(result), flush=True)
+    if not found:
+        parser.error(f"no kernel's name contains {options.kernel!r}")
+    if options.json:
+        print(json.dumps([asdict(result) for result in found], indent=1))
+    wrong = [result for result in found if result.problems]
+    for result in wrong:
+        place = f"{result.kernel} {result.variant} {result.dtype} {result.target}"
+        print(f"error: {place}: {', '.join(result.problems)}", file=sys.stderr)
+    return GATE_FAILED if wrong else 0
+
+
+def compile_all(targets: Sequence[str], kernel: str = "") -> Iterator[Compiled]:
+    """Every variant of every kernel whose name contains `kernel`, for each target."""
+    for variant in all_variants():
+        if kernel in kernel_name(variant):
+            for target in targets:
+                yield compile_variant(variant, target)
+
+
+def all_variants() -> list[Variant]:
+    """The variants of all ops. Imports triton."""
+    modules = (importlib.import_module(f"fcos_kernels.{name}") for name in MODULES)
+    return [variant for module in modules for variant in module.variants()]
+
+
+def kernel_name(variant: Variant) -> str:
+    """Name of the function under `triton.jit`."""
+    return str(variant.kernel.__name__)
+
+
+def compile_variant(variant: Variant, target: str) -> Compiled:
+    """Compiles one variant for one of `TARGETS`. Raises triton's CompilationError."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    names = list(variant.signature)
+    source = ASTSource(
+        fn=variant.kernel,
+        signature=variant.signature,
+        constexprs={(names.index(name),): value for name, value in variant.constants.items()},
+        attrs={place: [["tt.divisibility", 16]] for place in _places(variant, names)},
+    )
+    built = triton.compile(source, target=GPUTarget(*TARGETS[target]), options={"num_warps": variant.num_warps})
+    cuda = TARGETS[target][0] == "cuda"
+    registers, spills, shared = _cuda_usage(built.asm["cubin"]) if cuda else _amd_usage(built.asm["amdgcn"])
+    wide = _SIXTEEN_BYTES.search(built.asm["ptx" if cuda else "amdgcn"]) is not None
+    problems = [f"spills {spills}"] if spills else []
+    if registers > MOST_REGISTERS and cuda:
+        problems.append(f"{registers} registers")
+    if cuda and variant.vector_loads and not wide:
+        problems.append("no 16-byte loads")
+    return Compiled(
+        kernel_name(variant), variant.name, variant.dtype, target, registers, spills, shared, wide, tuple(problems)
+    )
+
+
+def _places(variant: Variant, names: list[str]) -> Iterator[tuple[int, ...]]:
+    """Where the aligned arguments stand; of a tuple, each of its entries."""
+    for name in variant.aligned:
+        kind = variant.signature[name]
+        place = names.index(name)
+        if isinstance(kind, tuple):
+            yield from ((place, entry) for entry in range(len(kind)))
+        else:
+            yield (place,)
+
+
+def _cuda_usage(cubin: bytes) -> tuple[int, int, int]:
+    """Registers, bytes of a thread's stack (that is where spills go), bytes of shared memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernel.cubin"
+        file.write_bytes(cubin)
+        said = subprocess.run(
+            [str(_cuobjdump()), "-res-usage", str(file)], capture_output=True, text=True, check=True
+        ).stdout
+    numbers = dict(re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", said))
+    return int(numbers["REG"]), int(numbers["STACK"]) + int(numbers["LOCAL"]), int(numbers["SHARED"])
+
+
+def _cuobjdump() -> Path:
+    import triton
+
+    return Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+
+
+def _amd_usage(code: str) -> tuple[int, int, int]:
+    def number(key: str) -> int:
+        found = re.search(rf"\.{key}:\s*(\d+)", code)
+        return int(found[1]) if found else 0
+
+    spills = number("vgpr_spill_count") + number("sgpr_spill_count")
+    return number("vgpr_count"), spills, number("group_segment_fixed_size")
+
+
+def _line(result: Compiled) -> str:
+    wide = "16-byte loads" if result.vector_loads else ""
+    name = f"{result.kernel} {result.variant}".strip()
+    return (
+        f"{name:<60} {result.dtype:<9} {result.target:<7} {result.registers:>4} registers "
+        f"{result.spills:>3} spilled {result.shared:>6} shared  {wide}".rstrip()
+    )
+
+
+def versions() -> dict[str, Any]:
+    """Of triton and torch, for tables."""
+    import torch
+    import triton
+
+    return {"triton": triton.__version__, "torch": torch.__version__}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""`python -m fcos_kernels.bench`: the table of the ops' speed. See `fcos_kernels.bench`."""
+
+import argparse
+import datetime
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fcos_kernels import dispatch
+from fcos_kernels.bench.cases import CASES, Case
+from fcos_kernels.bench.timing import as_graph, copy_bandwidth, time_all
+
+WRONG_NUMBERS = 5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code: 5 where an op's numbers are wrong (its times are then not printed)."""
+    parser = argparse.ArgumentParser(prog="python -m fcos_kernels.bench", description=__doc__)
+    parser.add_argument("ops", nargs="*", metavar="OP", help=f"{', '.join(CASES)} (default: all)")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--only", default="", help="only cases whose size contains this, such as COCO or bfloat16")
+    parser.add_argument("--seconds", type=float, default=2.0, help="time for each implementation of a case")
+    parser.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, default=None, help="time torch.compile, too"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    options = parser.parse_args(arguments)
+    unknown = set(options.ops) - set(CASES)
+    if unknown:
+        parser.error(f"no op {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("no CUDA device here: --device cpu")
+    device = torch.device(options.device)
+    with_compile = options.compile if options.compile is not None else device.type == "cuda"
+
+    machine = describe(device)
+    bandwidth = copy_bandwidth(device)
+    machine["copy_gb_per_s"] = round(bandwidth / 1e9, 1)
+    print(", ".join(f"{key} {value}" for key, value in machine.items()))
+    results, wrong = [], 0
+    for op in options.ops or CASES:
+        for case in CASES[op](device, with_compile):
+            if options.only not in case.size:
+                continue
+            try:
+                case.compare()
+            except AssertionError as error:
+                wrong += 1
+                print(f"{case.op}, {case.size}: WRONG NUMBERS, not timed: {error}", file=sys.stderr)
+                continue
+            result = measure(case, device, bandwidth, options.seconds)
+            results.append(result)
+            _print(result)
+    if not results and not wrong:
+        parser.error(f"no case's size contains {options.only!r}")
+    if options.json is not None:
+        options.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
+    return WRONG_NUMBERS if wrong else 0
+
+
+def measure(case: Case, device: torch.device, bandwidth: float, seconds: float) -> dict[str, Any]:
+    """Milliseconds of every implementation, the floor, and how far ours is from it."""
+    works = {"ours": case.ours, **case.rivals}
+    if device.type == "cuda":
+        works = {"ours": as_graph(case.ours, device), "ours, launched": case.ours, **case.rivals}
+    timed = time_all(works, device, seconds)
+    floor = 1e3 * case.bytes / bandwidth
+    ours = timed["ours"].median
+    return {
+        "op": case.op,
+        "size": case.size,
+        "bytes": case.bytes,
+        "floor_ms": floor,
+        "times_floor": ours / floor,
+        "ms": {name: asdict(row) for name, row in timed.items()},
+        "ratio_to_ours": {name: row.median / ours for name, row in timed.items()},
+    }
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """The device and the versions."""
+    found: dict[str, Any] = {"date": datetime.date.today().isoformat()}
+    if device.type == "cuda":
+        found["device"] = torch.cuda.get_device_name(device)
+        found["cuda"] = torch.version.cuda or torch.version.hip
+    else:
+        found["device"] = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    found["torch"] = torch.__version__
+    if dispatch.has_triton():
+        from importlib.metadata import version
+
+        found["triton"] = version("triton")
+    found["python"] = platform.python_version()
+    found["kernels"] = dispatch.reason(device)
+    return found
+
+
+def _print(result: dict[str, Any]) -> None:
+    print(f"\n{result['op']}, {result['size']}")
+    print(f"  {result['bytes'] / 1e6:.1f} MB must move: {result['floor_ms']:.3f} ms at the speed of a copy")
+    for name, row in result["ms"].items():
+        spread = 100 * (row["slowest"] - row["fastest"]) / row["median"]
+        against = f"{result['ratio_to_ours'][name]:8.2f} x ours"
+        if name == "ours":
+            against = f"{result['times_floor']:8.2f} x the floor"
+        print(f"  {name:<16} {row['median']:10.3f} ms  +-{spread:4.0f} %  ({row['runs']} runs) {against}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
