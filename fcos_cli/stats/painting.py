@@ -13,6 +13,8 @@ from fcos_cli.stats.boxes import NetworkBoxes, Setting
 from fcos_cli.stats.parallel import Columns, Step, map_parts
 from fcos_kernels.paint import claims
 
+KEYS_AT_ONCE = 1 << 22
+
 
 @dataclass(frozen=True)
 class Painting:
@@ -64,7 +66,7 @@ def _paint_part(boxes: NetworkBoxes, columns: Columns, setting: Setting) -> Pain
     classes = int(labels.max(initial=0)) + 1
     label = labels[found.row].astype(np.int64)
     owners = found.owners()
-    collisions = np.zeros(0, np.int64)
+    collected: list[np.ndarray] = []
     for cell, claim in found.blocks():
         owner = owners[cell]
         lost = owner != claim
@@ -73,7 +75,10 @@ def _paint_part(boxes: NetworkBoxes, columns: Columns, setting: Setting) -> Pain
         # One number for a cell and a class that loses it: level, cell, loser, winner. Their order brings a cell's
         # together.
         keys = ((found.level[claim] * found.cells + cell) * classes + label[claim]) * classes + label[owner]
-        collisions = _distinct(np.concatenate([collisions, keys]))
+        collected.append(_distinct(keys))
+        if sum(map(len, collected)) > KEYS_AT_ONCE:
+            collected = [_distinct(np.concatenate(collected))]
+    collisions = _distinct(np.concatenate(collected)) if collected else np.zeros(0, np.int64)
     places, losing, winning = collisions // classes**2, collisions // classes % classes, collisions % classes
     codes, counts = np.unique(winning * classes + losing, return_counts=True)
     return Painting(
