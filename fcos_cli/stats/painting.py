@@ -67,6 +67,7 @@ def _paint_part(boxes: NetworkBoxes, columns: Columns, setting: Setting) -> Pain
     label = labels[found.row].astype(np.int64)
     owners = found.owners()
     collected: list[np.ndarray] = []
+    limit = KEYS_AT_ONCE
     for cell, claim in found.blocks():
         owner = owners[cell]
         lost = owner != claim
@@ -76,8 +77,9 @@ def _paint_part(boxes: NetworkBoxes, columns: Columns, setting: Setting) -> Pain
         # together.
         keys = ((found.level[claim] * found.cells + cell) * classes + label[claim]) * classes + label[owner]
         collected.append(_distinct(keys))
-        if sum(map(len, collected)) > KEYS_AT_ONCE:
+        if sum(map(len, collected)) > limit:
             collected = [_distinct(np.concatenate(collected))]
+            limit = max(KEYS_AT_ONCE, 2 * len(collected[0]))
     collisions = _distinct(np.concatenate(collected)) if collected else np.zeros(0, np.int64)
     places, losing, winning = collisions // classes**2, collisions // classes % classes, collisions % classes
     codes, counts = np.unique(winning * classes + losing, return_counts=True)
