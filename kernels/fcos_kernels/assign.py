@@ -5,20 +5,20 @@ the centre square), max(l, t, r, b) within the level's range, the smallest area 
 same call: the number of positives and the sum of their centre-ness targets
 sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)), which normalise the losses.
 
-On the CPU the boxes are painted. On other devices they are compared in chunks of a fixed number of boxes.
+On a GPU one Triton launch finds all of it (`assign_kernel.py`), on the CPU boxes are painted (`paint.py`), elsewhere they
+are compared in chunks (`assign_plain.py`). Bytes that must move: the index, once.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fcos_kernels.checks import check_offsets, check_pyramid, check_same_device, check_tensor
-from fcos_kernels.locations import centerness, distances, positives_by_level, split_locations
+from fcos_kernels import dispatch
+from fcos_kernels.assign_plain import assign_in_chunks, normalizers
+from fcos_kernels.checks import check_ascending, check_offsets, check_pyramid, check_same_device, check_tensor
 from fcos_kernels.paint import paint
-
-BOXES_PER_CHUNK = 32
 
 
 class Assignment(NamedTuple):
@@ -36,7 +36,6 @@ class Assignment(NamedTuple):
     candidates: Tensor | None
 
 
-@torch.no_grad()
 def assign(
     boxes: Tensor,
     offsets: Tensor,
@@ -50,11 +49,12 @@ def assign(
     ignore: Tensor | None = None,
     count_candidates: bool = False,
 ) -> Assignment:
-    """Assign the locations of a batch to its boxes.
+    """Assign the locations of a batch to its boxes. Not differentiable; nothing waits for a GPU.
 
     Args:
         boxes: float32 [T, 4] xyxy in input pixels, image after image.
-        offsets: int64 [N + 1]; image n owns the rows offsets[n] .. offsets[n + 1].
+        offsets: int64 [N + 1], ascending from 0 to T; image n owns the rows offsets[n] .. offsets[n + 1]. On a GPU the
+            values are not looked at before; rows outside of the boxes are then left out.
         grids, strides, starts, ranges: per level: (rows, columns); pixels between locations; coordinate of the first
             location; (lower, upper) of max(l, t, r, b) in pixels, inf allowed.
         radius: half side of the centre square in strides; 0 is off.
@@ -66,150 +66,91 @@ def assign(
         TypeError, ValueError: an argument of the wrong type, shape or device, named.
     """
     check_tensor("boxes", boxes, torch.float32, [None, 4])
-    check_offsets(offsets, len(boxes))
+    check_offsets(offsets)
     if ignore is not None:
-        check_tensor("ignore", ignore, torch.bool, [len(boxes)])
+        check_tensor("ignore", ignore, torch.bool, [boxes.shape[0]])
     check_same_device(boxes, ignore=ignore)
     check_pyramid(grids, strides, starts, ranges)
     if not radius >= 0:
         raise ValueError(f"radius must be 0 (off) or above, not {radius}")
 
-    candidates: Tensor | None
-    if boxes.device.type == "cpu":
-        painted, counted = paint(
-            boxes.detach().numpy(),
-            offsets.cpu().numpy(),
-            grids=grids,
-            strides=strides,
-            starts=starts,
-            ranges=ranges,
-            radius=radius,
-            inclusive=inclusive,
-            ignore=None if ignore is None else ignore.numpy(),
-            count_candidates=count_candidates,
-        )
-        index = torch.from_numpy(painted)
-        candidates = None if counted is None else torch.from_numpy(counted)
-    else:
-        index, candidates = assign_in_chunks(
-            boxes,
-            offsets,
-            grids=grids,
-            strides=strides,
-            starts=starts,
-            ranges=ranges,
-            radius=radius,
-            inclusive=inclusive,
-            ignore=ignore,
-            count_candidates=count_candidates,
-        )
-    positives, total = _normalizers(index, boxes, grids, strides, starts)
-    return Assignment(index, positives, total, candidates)
+    index, positives, total, candidates = _assign(
+        boxes.detach(),
+        offsets.to(boxes.device, non_blocking=offsets.device.type == "cpu"),
+        ignore,
+        [rows for rows, _ in grids],
+        [columns for _, columns in grids],
+        list(strides),
+        list(starts),
+        [float(lower) for lower, _ in ranges],
+        [float(upper) for _, upper in ranges],
+        float(radius),
+        inclusive,
+        count_candidates,
+    )
+    return Assignment(index, positives, total, candidates if count_candidates else None)
 
 
-def _normalizers(
-    index: Tensor,
-    boxes: Tensor,
-    grids: Sequence[tuple[int, int]],
-    strides: Sequence[int],
-    starts: Sequence[int],
-) -> tuple[Tensor, Tensor]:
-    """Number of positives and sum of their centre-ness targets, float32 scalars on the boxes' device."""
-    targets = []
-    found = positives_by_level(index, grids)
-    for (_, location, row), (_, columns), stride, start in zip(found, grids, strides, starts, strict=True):
-        targets.append(centerness(distances(boxes[row], *split_locations(location, max(columns, 1), stride, start))))
-    flat = torch.cat(targets) if targets else boxes.new_zeros(0)
-    return torch.tensor(float(len(flat)), device=boxes.device), flat.sum(dtype=torch.float64).float()
-
-
-def assign_in_chunks(
+@torch.library.custom_op("fcos_kernels::assign", mutates_args=())
+def _assign(
     boxes: Tensor,
     offsets: Tensor,
-    *,
-    grids: Sequence[tuple[int, int]],
+    ignore: Tensor | None,
+    rows: Sequence[int],
+    columns: Sequence[int],
     strides: Sequence[int],
     starts: Sequence[int],
-    ranges: Sequence[tuple[float, float]],
+    lower: Sequence[float],
+    upper: Sequence[float],
     radius: float,
     inclusive: bool,
-    ignore: Tensor | None,
     count_candidates: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """Index and candidates of `assign` on any device: every location against BOXES_PER_CHUNK boxes at a time."""
-    field = _Field.build(grids, strides, starts, ranges, radius, boxes.device)
-    bounds = offsets.tolist()
-    images, locations = len(bounds) - 1, len(field.x)
-    index = torch.full((images, locations), -1, dtype=torch.int32, device=boxes.device)
-    candidates = torch.zeros_like(index) if count_candidates else None
-    real = boxes.isfinite().all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
-    crowd = torch.zeros_like(real) if ignore is None else ignore
-    for image in range(images):
-        best = torch.full((locations,), torch.inf, device=boxes.device)
-        seen = torch.zeros(locations, dtype=torch.bool, device=boxes.device)
-        ignored = torch.zeros_like(seen)
-        for begin in range(bounds[image], bounds[image + 1], BOXES_PER_CHUNK):
-            rows = slice(begin, min(begin + BOXES_PER_CHUNK, bounds[image + 1]))
-            inside, may = field.match(boxes[rows], real[rows], inclusive)
-            ignored |= (inside & crowd[rows]).any(1)
-            seen |= (inside & ~crowd[rows]).any(1)
-            may &= ~crowd[rows]
-            sides = boxes[rows, 2:] - boxes[rows, :2]
-            area = torch.where(may, sides[:, 0] * sides[:, 1], torch.inf)
-            smallest = area.amin(1)
-            # the lowest row among the smallest: argmin leaves ties undefined
-            row = torch.where(may & (area == smallest[:, None]), 0, 1).argsort(dim=1, stable=True)[:, 0] + begin
-            better = may.any(1) & ((smallest < best) | (index[image] < 0))
-            index[image] = torch.where(better, row.int(), index[image])
-            best = torch.where(better, smallest, best)
-            if candidates is not None:
-                candidates[image] += may.sum(1, dtype=torch.int32)
-        index[image].masked_fill_((index[image] == -1) & ignored & ~seen, -2)
-    return index, candidates
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The fields of an `Assignment`; candidates are [0] where they are not asked for."""
+    grids = list(zip(rows, columns, strict=True))
+    rule: dict[str, Any] = {
+        "grids": grids,
+        "strides": strides,
+        "starts": starts,
+        "ranges": list(zip(lower, upper, strict=True)),
+        "radius": radius,
+        "inclusive": inclusive,
+        "count_candidates": count_candidates,
+    }
+    if boxes.device.type == "cpu":
+        check_ascending("offsets", offsets, len(boxes))
+    candidates: Tensor | None
+    if dispatch.use_triton(boxes.device):
+        from fcos_kernels.assign_kernel import launch
 
-
-class _Field(NamedTuple):
-    """Every location [L] of a pyramid: coordinates, its level's range, and half the side of its centre square."""
-
-    x: Tensor
-    y: Tensor
-    lower: Tensor
-    upper: Tensor
-    half: Tensor | None
-
-    @staticmethod
-    def build(
-        grids: Sequence[tuple[int, int]],
-        strides: Sequence[int],
-        starts: Sequence[int],
-        ranges: Sequence[tuple[float, float]],
-        radius: float,
-        device: torch.device,
-    ) -> "_Field":
-        parts = []
-        for (rows, columns), stride, start, (lower, upper) in zip(grids, strides, starts, ranges, strict=True):
-            cells = rows * columns
-            x, y = split_locations(torch.arange(cells, device=device), max(columns, 1), stride, start)
-            constants = torch.tensor([lower, upper, radius], device=device)
-            constants[2] *= stride
-            parts.append(torch.cat([torch.stack([x, y]), constants[:, None].expand(3, cells)]))
-        x, y, low, high, half = torch.cat(parts, dim=1).unbind()
-        return _Field(x, y, low, high, half if radius > 0 else None)
-
-    def match(self, boxes: Tensor, real: Tensor, inclusive: bool) -> tuple[Tensor, Tensor]:
-        """[L, B]: strictly inside the box; left after rules 1-3."""
-        x, y = self.x[:, None], self.y[:, None]
-        x0, y0, x1, y1 = boxes.unbind(1)
-        sides = torch.stack([x - x0, y - y0, x1 - x, y1 - y])
-        inside = (sides.amin(0) > 0) & real
-        furthest, lower, upper = sides.amax(0), self.lower[:, None], self.upper[:, None]
-        if inclusive:
-            may = inside & (furthest >= lower) & (furthest <= upper)
+        index, positives, total, candidates = launch(boxes, offsets, ignore=ignore, **rule)
+    else:
+        if boxes.device.type == "cpu":
+            crowd = None if ignore is None else ignore.numpy()
+            painted, counted = paint(boxes.numpy(), offsets.numpy(), ignore=crowd, **rule)
+            index, candidates = torch.from_numpy(painted), None if counted is None else torch.from_numpy(counted)
         else:
-            may = inside & (furthest > lower) & (furthest < upper)
-        if self.half is not None:
-            half = self.half[:, None]
-            cx, cy = (x0 + x1) * 0.5, (y0 + y1) * 0.5
-            may &= (x > torch.maximum(cx - half, x0)) & (x < torch.minimum(cx + half, x1))
-            may &= (y > torch.maximum(cy - half, y0)) & (y < torch.minimum(cy + half, y1))
-        return inside, may
+            index, candidates = assign_in_chunks(boxes, offsets, ignore=ignore, **rule)
+        positives, total = normalizers(index, boxes, grids, strides, starts)
+    return index, positives, total, index.new_empty(0) if candidates is None else candidates
+
+
+@_assign.register_fake
+def _(
+    boxes: Tensor,
+    offsets: Tensor,
+    ignore: Tensor | None,
+    rows: Sequence[int],
+    columns: Sequence[int],
+    strides: Sequence[int],
+    starts: Sequence[int],
+    lower: Sequence[float],
+    upper: Sequence[float],
+    radius: float,
+    inclusive: bool,
+    count_candidates: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    locations = sum(r * c for r, c in zip(rows, columns, strict=True))
+    index = boxes.new_empty((offsets.shape[0] - 1, locations), dtype=torch.int32)
+    candidates = torch.empty_like(index) if count_candidates else index.new_empty(0)
+    return index, boxes.new_empty(()), boxes.new_empty(()), candidates

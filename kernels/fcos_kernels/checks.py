@@ -53,16 +53,18 @@ def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
 
 
-def check_offsets(offsets: Tensor, rows: int) -> None:
-    """Raise unless offsets is int64 [N + 1], on the CPU also ascending from 0 to `rows`."""
+def check_offsets(offsets: Tensor) -> None:
+    """Raise unless offsets is int64 [N + 1]."""
     check_tensor("offsets", offsets, torch.int64, [None])
-    if len(offsets) < 1:
+    if offsets.shape[0] < 1:
         raise ValueError("offsets must have one entry more than there are images, not none")
-    if offsets.device.type != "cpu":
-        return
+
+
+def check_ascending(name: str, offsets: Tensor, rows: int) -> None:
+    """Raise ValueError unless offsets on the CPU ascend from 0 to `rows`."""
     values = offsets.tolist()
     if values[0] != 0 or values[-1] != rows or any(a > b for a, b in pairwise(values)):
-        raise ValueError(f"offsets must ascend from 0 to the {rows} boxes, not {values}")
+        raise ValueError(f"{name} must ascend from 0 to the {rows} boxes, not {values}")
 
 
 def check_pyramid(

@@ -214,7 +214,7 @@ class _Lattice:
         inner_low: Floats = low
         inner_high: Floats = high
         if radius > 0:
-            half = np.float32(radius) * self.stride.astype(np.float32)
+            half = (radius * self.stride).astype(np.float32)
             centre = (low + high) * np.float32(0.5)
             inner_low = np.maximum(centre - half, low)
             inner_high = np.minimum(centre + half, high)
