@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -104,7 +105,8 @@ def _in_processes(
     try:
         waiting = []
         for task in tasks:
-            waiting.append(pool.submit(work, *task))
+            with _interrupts_held():
+                waiting.append(pool.submit(work, *task))
             if len(waiting) > 2 * workers:
                 yield waiting.pop(0).result()
         for future in waiting:
@@ -113,6 +115,19 @@ def _in_processes(
         raise SetupError("a worker process died, most likely for want of memory", "try --workers 1") from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits meanwhile. Processes that start in here keep it out for good, from before their first import."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def _leave_signals_to_the_parent() -> None:

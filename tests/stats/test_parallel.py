@@ -1,4 +1,5 @@
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -15,6 +16,10 @@ def first_rows(part, columns, setting):
 
 def die(part, columns, setting):
     os._exit(9)
+
+
+def blocked_signals(part, columns, setting):
+    return signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 @pytest.fixture
@@ -50,6 +55,15 @@ def test_a_killed_process_is_told(boxes, monkeypatch):
     monkeypatch.setattr(parallel, "IMAGES_PER_PART", 1)
     with pytest.raises(SetupError, match="a worker process died"):
         list(map_parts(die, boxes, [], Setting(), workers=2))
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot be blocked here")
+def test_processes_never_see_an_interruption(boxes, monkeypatch):
+    """Not even while they start: what they import then would print its traceback."""
+    monkeypatch.setattr(parallel, "IMAGES_PER_PART", 1)
+    found = list(map_parts(blocked_signals, boxes, [], Setting(), workers=2))
+    assert all(signal.SIGINT in blocked for blocked in found)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_workers_are_chosen_by_the_work():
