@@ -105,7 +105,7 @@ def advise(data: DetectionData, recipe: Recipe, setting: Setting, cover: Cover) 
     chosen = _best(tried)
     if chosen is None:
         return Advice(before, reasons, _missed(data, before, reasons), tried, None)
-    advised = tried[chosen]
+    candidates = list(tried)
     others: dict[str, int] = {}
     for position, change in enumerate(possible):
         leader = others.get(change.kind)
@@ -115,8 +115,10 @@ def advise(data: DetectionData, recipe: Recipe, setting: Setting, cover: Cover) 
         if tried[position]["gain"] > 0:
             both = attempt(possible[chosen], possible[position])
             tried.append(both)
-            if both["gain_percent"] >= tried[chosen]["gain_percent"] + WORTH and both["gain"] > advised["gain"]:
-                advised = both
+            if both["gain_percent"] >= tried[chosen]["gain_percent"] + WORTH:
+                candidates.append(both)
+    best = _best(candidates)
+    advised = None if best is None else candidates[best]
     return Advice(before, reasons, _missed(data, before, reasons), tried, advised)
 
 

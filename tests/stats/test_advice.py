@@ -85,6 +85,22 @@ def test_nothing_to_gain_is_no_advice(make_data):
     assert [row["name"] for row in advice.missed["by_reason"]] == list(REASONS)
 
 
+def test_a_combination_that_costs_far_more_for_little_is_not_advised(make_data):
+    """P4 alone misses many of these boxes; a larger input or P3 finds nearly all of them, both together a few more."""
+    rng = np.random.default_rng(3)
+    low = rng.integers(0, 380, (60, 2))
+    boxes = np.concatenate([low, low + rng.integers(8, 16, (60, 2))], axis=1)
+    data = make_data([(400, 400, [(0, *box) for box in boxes.tolist()])])
+    setting = Setting(build_pyramid([4]), 400, 800)
+    recipe = load_recipe("ablations/p4_only").recipe
+    advice = advise(data, recipe, setting, lambda chosen: cover(data, chosen))
+    single = advice.tried[: len(list(changes(setting)))]
+    together = advice.tried[len(single) :]
+    most = max(row["gain"] for row in single)
+    assert any(row["gain"] > most and row["locations"] > 10 for row in together)
+    assert advice.advised in single
+
+
 RECIPES = ("r50", "r50_improved", "r101_2x", "bccd", "shapes", "ablations/p4_only")
 
 
