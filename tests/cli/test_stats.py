@@ -176,6 +176,13 @@ def test_retinanet(annotations):
     assert "RetinaNet" in run("bpr", "--data", path, "--detector", "retinanet").stdout
 
 
+def test_retinanet_has_no_use_for_a_recipes_centre_sampling(annotations):
+    arguments = ("bpr", "--data", annotations(), "--recipe", "r50_improved", "--detector", "retinanet")
+    assert values(*arguments)["center_sampling"] == 0
+    assert "centre sampling" not in run(*arguments).stdout
+    assert values(*arguments[:-2])["center_sampling"] == 1.5
+
+
 def test_retinanet_mistakes(annotations):
     with pytest.raises(UsageError, match="--low-quality all is a rule for anchors"):
         run("bpr", "--data", annotations(), "--low-quality", "all")

@@ -49,6 +49,8 @@ def bpr(
     request.check_files(list_file)
     setting = request.setting()
     rule = _rule(request, detector, low_quality)
+    if rule is not None:
+        setting = replace(setting, radius=0.0)
     data, covered = _cover(request, setting, rule)
     coverage = covered[setting.convention]
     if list_file is not None:
