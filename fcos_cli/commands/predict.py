@@ -65,8 +65,8 @@ def predict(
     Of a data set, its own image and category ids are written. For bare images,
     a file OUT.images.json beside it lists ids, file names and classes.
 
-    With --locations an entry also has "level", 3 for P3, and "location", [x, y]
-    in pixels of the network input.
+    With --locations an entry also has "level", 3 for P3, and "location", its x
+    and y in pixels of the network input.
 
     Images that cannot be read are named at the end; the exit code is 3 if none
     could be. Ctrl-C keeps what is done.

@@ -41,6 +41,7 @@ def test_help_keeps_every_word(fcos, monkeypatch, words, command):
     result = fcos(*words, "--help")
     assert result.code == 0
     shown = plain(result.out)
+    assert plain(command.help or "") in shown
     for parameter in command.params:
         assert plain(parameter.help or "") in shown
         assert parameter.help, f"{words}: {parameter.name} has no help"
