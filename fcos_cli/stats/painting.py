@@ -99,7 +99,8 @@ def _by_level(places: np.ndarray, cells: int, levels: int) -> np.ndarray:
 
 def _distinct(numbers: np.ndarray) -> np.ndarray:
     """The different ones of numbers >= 0, ascending."""
-    ordered = np.sort(numbers)
+    # Keys come as ascending runs, one a claim, which this sort merges.
+    ordered = np.sort(numbers, kind="stable")
     return ordered[np.diff(ordered, prepend=-1) > 0]
 
 
