@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fcos_cli.errors import RecipeError
 from fcos_cli.recipe.schema import HeadConfig
+from fcos_kernels.group_norm_relu import group_norm_relu
 
 INIT_STD = 0.01
 
@@ -59,21 +60,34 @@ class Head(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> HeadOutputs:
         """P-levels, each [N, channels, H_l, W_l] -> the outputs of each level, in the same order."""
-        class_logits, box_outputs, quality_logits = [], [], []
-        for features in levels:
-            class_features, box_features = self.class_tower(features), self.box_tower(features)
-            class_logits.append(self.class_logits(class_features))
-            box_outputs.append(self.box_output(box_features))
-            if self.quality is not None:
-                quality_logits.append(self.quality(box_features if self.quality_on_regression else class_features))
-        return HeadOutputs(class_logits, box_outputs, quality_logits if self.quality is not None else None)
+        class_features, box_features = self.class_tower(levels), self.box_tower(levels)
+        class_logits = [self.class_logits(features) for features in class_features]
+        box_outputs = [self.box_output(features) for features in box_features]
+        if self.quality is None:
+            return HeadOutputs(class_logits, box_outputs, None)
+        quality_features = box_features if self.quality_on_regression else class_features
+        return HeadOutputs(class_logits, box_outputs, [self.quality(features) for features in quality_features])
 
 
-def _tower(config: HeadConfig, channels: int) -> nn.Sequential:
+class _Tower(nn.Sequential):
+    """Layer by layer over all levels, so that one launch normalises them all; its keys are those of nn.Sequential."""
+
+    def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        maps, fused = list(levels), False
+        for layer in self:
+            if isinstance(layer, nn.GroupNorm):
+                maps = group_norm_relu(maps, layer.weight, layer.bias, groups=layer.num_groups, eps=layer.eps)
+                fused = True
+            elif not (fused and isinstance(layer, nn.ReLU)):
+                maps = [layer(features) for features in maps]
+        return maps
+
+
+def _tower(config: HeadConfig, channels: int) -> _Tower:
     layers: list[nn.Module] = []
     for _ in range(config.convs):
         layers.append(nn.Conv2d(channels, channels, 3, padding=1))
         if config.norm == "gn":
             layers.append(nn.GroupNorm(config.groups, channels))
         layers.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*layers)
+    return _Tower(*layers)

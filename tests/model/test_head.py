@@ -69,6 +69,43 @@ def test_towers_without_norm_or_convolutions():
     assert bare(levels(6)).box_outputs[0].shape == (2, 4, 7, 9)
 
 
+def by_modules(tower, maps):
+    """A tower as its modules say it: every level alone, GroupNorm and ReLU apart."""
+    return [nn.Sequential(*tower)(level) for level in maps]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_towers_are_what_their_modules_say(memory_format):
+    torch.manual_seed(0)
+    head = Head(HeadConfig(groups=4, convs=2), 8, 3, 3)
+    keys = [f"class_tower.{layer}.{name}" for layer in (0, 1, 3, 4) for name in ("weight", "bias")]
+    assert [key for key in head.state_dict() if key.startswith("class_tower")] == keys
+    for parameter in head.class_tower.parameters():
+        nn.init.normal_(parameter)
+    maps = [level.contiguous(memory_format=memory_format) for level in levels()]
+    found, wanted = head.class_tower(maps), by_modules(head.class_tower, maps)
+    torch.testing.assert_close(found, wanted)
+    gradients = [
+        torch.autograd.grad(sum((out * out).sum() for out in outs), list(head.class_tower.parameters()))
+        for outs in (found, wanted)
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-3)
+
+
+def test_under_autocast_towers_round_where_the_convolutions_did():
+    torch.manual_seed(0)
+    head, maps = Head(HeadConfig(groups=4), 8, 3, 3), levels()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = head(maps).class_logits
+        wanted = [head.class_logits(features) for features in by_modules(head.class_tower, maps)]
+    assert found[0].dtype == torch.bfloat16
+    torch.testing.assert_close(found, wanted)
+    sum(level.float().sum() for level in found).backward()
+    for parameter in head.class_tower.parameters():
+        assert parameter.grad.dtype == torch.float32
+        assert parameter.grad.isfinite().all()
+
+
 def test_each_level_alone_gives_the_same():
     torch.manual_seed(0)
     head, maps = Head(HeadConfig(groups=4), 8, 3, 3), levels()
