@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from fcos_kernels.checks import LOGIT_DTYPES, check_choice, check_same_device, check_tensor
-from fcos_kernels.focal_loss import compute_dtype, scaled
+from fcos_kernels.focal_loss import compute_dtype
+from fcos_kernels.loss_scale import scaled
 
 KINDS = ("iou", "linear_iou", "giou", "diou", "ciou")
 IOU_FLOOR = 1e-12

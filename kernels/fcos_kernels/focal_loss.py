@@ -8,7 +8,7 @@ For a logit x with p = sigmoid(x) (Lin et al., arXiv 1708.02002; stable forms: f
 Every logit is first taken as background, chunk by chunk in a scratch that stays in the cache; the few positives are
 then replaced. log(1 - p) is log1p(-p) where no p of the chunk exceeds 0.9, which is exact to
 rounding, else -softplus(x). Reads the logits once and writes the gradient once. Arithmetic in float32 (float64 for
-float64 logits); the sums of the chunks are added in float64.
+float64 logits); the sums of the chunks are added in float64. On a GPU a Triton kernel does it (`loss_kernel.py`).
 """
 
 from typing import Any
@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fcos_kernels import dispatch
 from fcos_kernels.checks import LOGIT_DTYPES, check_same_device, check_tensor
+from fcos_kernels.loss_scale import refuse_second_use, scale
 
 CPU_CHUNK_PER_THREAD = 1 << 16
 DEVICE_CHUNK = 1 << 24
@@ -36,10 +38,11 @@ def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: fl
         TypeError, ValueError: an argument of the wrong type, shape or device, named.
     """
     check_tensor("logits", logits, LOGIT_DTYPES, [None, None])
-    check_tensor("labels", labels, (torch.int32, torch.int64), [len(logits)])
+    check_tensor("labels", labels, (torch.int32, torch.int64), [logits.shape[0]])
     check_same_device(logits, labels=labels)
     check_focal(alpha, gamma)
-    total: Tensor = _FocalLoss.apply(logits, labels, alpha, gamma)
+    with_gradient = torch.is_grad_enabled() and logits.requires_grad
+    total: Tensor = _focal_loss(logits, labels, float(alpha), float(gamma), with_gradient)[0]
     return total
 
 
@@ -51,42 +54,59 @@ def check_focal(alpha: float, gamma: float) -> None:
         raise ValueError(f"gamma must be 0 or above, not {gamma}")
 
 
-class _FocalLoss(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
-        rows = (labels >= 0).nonzero()[:, 0]
-        ignored = labels == -2
-        with torch.autocast(logits.device.type, enabled=False):
-            total, grad = focal_sum(
-                logits,
-                (rows, labels[rows].long()),
-                ignored[:, None] if ignored.any() else None,
-                alpha,
-                gamma,
-                torch.ones((), device=logits.device) if ctx.needs_input_grad[0] else None,
-            )
-        ctx.save_for_backward(grad)
-        return total.to(compute_dtype(logits))
+@torch.library.custom_op("fcos_kernels::focal_loss", mutates_args=())
+def _focal_loss(
+    logits: Tensor, labels: Tensor, alpha: float, gamma: float, with_gradient: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """The sum, and the gradient where it is asked for."""
+    logits = logits.contiguous()
+    gradients = [torch.empty_like(logits)] if with_gradient else []
+    if dispatch.use_triton(logits.device):
+        from fcos_kernels import loss_kernel
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None, None, None]:
-        (grad,) = ctx.saved_tensors
-        return scaled(grad, incoming), None, None, None
+        if loss_kernel.supports_focal(logits):
+            return loss_kernel.launch_focal(logits, labels.int(), alpha, gamma, *gradients), gradients
+    rows = (labels >= 0).nonzero()[:, 0]
+    ignored = labels == -2
+    with torch.autocast(logits.device.type, enabled=False):
+        total = focal_sum(
+            logits,
+            (rows, labels[rows].long()),
+            ignored[:, None] if ignored.any() else None,
+            alpha,
+            gamma,
+            torch.ones((), device=logits.device) if with_gradient else None,
+            *gradients,
+        )
+    return total.to(compute_dtype(logits)), gradients
+
+
+@_focal_loss.register_fake
+def _(logits: Tensor, labels: Tensor, alpha: float, gamma: float, with_gradient: bool) -> tuple[Tensor, list[Tensor]]:
+    total = logits.new_empty((), dtype=compute_dtype(logits))
+    return total, [torch.empty_like(logits.contiguous())] if with_gradient else []
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
+    _, gradients = output
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*gradients)
+    ctx.save_for_backward(*gradients)
+
+
+def _backward(ctx: Any, incoming: Tensor | None, _: Any) -> tuple[Tensor | None, None, None, None, None]:
+    refuse_second_use(ctx, [incoming])
+    if incoming is None or not ctx.saved_tensors:
+        return None, None, None, None, None
+    return scale(ctx, ctx.saved_tensors, [incoming])[0], None, None, None, None
+
+
+_focal_loss.register_autograd(_backward, setup_context=_setup_context)
 
 
 def compute_dtype(logits: Tensor) -> torch.dtype:
     """float32, or float64 for float64 logits."""
     return torch.promote_types(logits.dtype, torch.float32)
-
-
-def scaled(grad: Tensor, factor: Tensor) -> Tensor:
-    """`grad` times a scalar in the dtype of `grad`; `grad` itself where a CPU can see that the scalar is 1."""
-    if factor.device.type == "cpu" and factor.item() == 1:
-        return grad
-    if grad.dtype == torch.float16:
-        return (grad.float() * factor).half()  # the factor may lie below float16's range
-    return grad * factor.to(compute_dtype(grad))
 
 
 def focal_sum(
@@ -95,19 +115,19 @@ def focal_sum(
     ignored: Tensor | None,
     alpha: float,
     gamma: float,
-    grad_scale: Tensor | None,
-) -> tuple[Tensor, Tensor | None]:
-    """Summed focal loss (float64 scalar) and, if `grad_scale` is given, its gradient times that scalar.
+    grad_scale: Tensor | None = None,
+    grad: Tensor | None = None,
+) -> Tensor:
+    """Summed focal loss, a float64 scalar; with `grad_scale`, its gradient times that scalar goes to `grad`.
 
     Args:
-        logits: any shape, dense in memory (else copied); the gradient has the same memory format.
+        logits: any shape, dense in memory.
         positives: index tuple of the positive logits.
         ignored: bool, broadcastable to `logits`: left out, gradient 0.
         grad_scale: scalar on the logits' device.
+        grad: as `torch.empty_like(logits)`.
     """
-    logits = dense(logits)
     chosen = logits[positives].to(compute_dtype(logits))
-    grad = None if grad_scale is None else torch.empty_like(logits)
     background = logits
     if ignored is not None:
         # -inf is background with loss 0 and gradient 0; the gradient's buffer holds the masked logits until then
@@ -122,7 +142,7 @@ def focal_sum(
     if grad is not None and grad_scale is not None:
         slope = alpha * q**gamma * (gamma * p * log_p - q)
         grad[positives] = (slope * grad_scale).to(grad.dtype)
-    return total + gain.sum(dtype=torch.float64), grad
+    return total + gain.sum(dtype=torch.float64)
 
 
 def dense(tensor: Tensor) -> Tensor:

@@ -9,19 +9,19 @@ image, and its square, an area, is still a finite float32; the gradient beyond i
 from the box that `index` names, in the same unit. y is the centre-ness target or the plain IoU (a constant). FCOS,
 arXiv 1904.01355, equation 2; constants: fcos-spec sections 3 and 4.
 
-The forward pass computes the gradients: of the class logits one dense buffer in their dtype and memory format, of box
-and quality outputs only the rows of the positives, in float32. The backward pass scales them by the incoming gradients.
-Bytes that must move: the logits once, their gradient once.
+The forward pass computes the gradients, dense, in the memory format of the outputs; the backward pass scales them by
+the incoming gradients (`loss_scale.py`). Bytes that must move: the logits once, their gradient once. On a GPU all
+levels are one Triton launch, and a second one adds up (`loss_kernel.py`); the CPU runs plain PyTorch (`loss_plain.py`).
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fcos_kernels.box_loss import box_loss, box_terms, check_box_loss
+from fcos_kernels import dispatch, loss_plain
+from fcos_kernels.box_loss import box_loss, check_box_loss
 from fcos_kernels.checks import (
     check_choice,
     check_levels,
@@ -30,15 +30,12 @@ from fcos_kernels.checks import (
     check_same_device,
     check_tensor,
 )
-from fcos_kernels.focal_loss import check_focal, compute_dtype, dense, focal_loss, focal_sum, scaled
-from fcos_kernels.locations import centerness, distances, positives_by_level, split_locations
+from fcos_kernels.focal_loss import check_focal, compute_dtype, focal_loss
+from fcos_kernels.loss_plain import activate
+from fcos_kernels.loss_scale import refuse_second_use, scale
+from fcos_kernels.loss_types import Gradients, Outputs, Settings, Targets
 
 __all__ = ["DetectionLosses", "activate", "box_loss", "detection_loss", "focal_loss"]
-
-MAX_EXPONENT = 40.0
-MAX_DISTANCE = math.exp(MAX_EXPONENT)
-# float16 gradients wait unnormalised, times this, for the incoming gradient: divided by N_pos most would be 0
-FLOAT16_GAIN = 2.0**13
 
 
 class DetectionLosses(NamedTuple):
@@ -47,40 +44,6 @@ class DetectionLosses(NamedTuple):
     classification: Tensor
     box: Tensor
     quality: Tensor
-
-
-class _Settings(NamedTuple):
-    """What does not carry a gradient and is not a tensor."""
-
-    levels: int
-    strides: Sequence[int]
-    starts: Sequence[int]
-    units: Sequence[float]
-    activation: str
-    box_loss: str
-    box_weight: str
-    iou_smoothing: float
-    quality: str
-    alpha: float
-    gamma: float
-
-
-class _Like(NamedTuple):
-    """Enough of a tensor to make zeros like it."""
-
-    shape: torch.Size
-    stride: tuple[int, ...]
-    dtype: torch.dtype
-
-    @staticmethod
-    def of(tensor: Tensor) -> "_Like":
-        return _Like(tensor.shape, dense(tensor).stride(), tensor.dtype)
-
-    def scatter(self, image: Tensor, y: Tensor, x: Tensor, rows: Tensor) -> Tensor:
-        """Zeros with `rows` [P, channels] at the given cells."""
-        full = torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=rows.device).zero_()
-        full[image, :, y, x] = rows.to(self.dtype)
-        return full
 
 
 def detection_loss(
@@ -147,144 +110,134 @@ def detection_loss(
     locations = sum(x.shape[2] * x.shape[3] for x in class_logits)
     check_tensor("index", index, torch.int32, [class_logits[0].shape[0], locations])
     check_tensor("boxes", boxes, torch.float32, [None, 4])
-    check_tensor("labels", labels, torch.int32, [len(boxes)])
+    check_tensor("labels", labels, torch.int32, [boxes.shape[0]])
     device = class_logits[0].device
     positives = torch.as_tensor(positives, device=device)
     box_normalizer = torch.as_tensor(box_normalizer, device=device)
     check_same_device(class_logits[0], scales=scales, index=index, boxes=boxes, labels=labels)
-    settings = _Settings(
-        levels, strides, starts, units, activation, box_loss, box_weight, iou_smoothing, quality, alpha, gamma
+    with_grad = torch.is_grad_enabled()
+    rest = [*box_outputs, *quality_outputs, scales]
+    losses = _detection_loss(
+        list(class_logits),
+        list(box_outputs),
+        quality_outputs,
+        scales,
+        index,
+        boxes,
+        labels,
+        positives,
+        box_normalizer,
+        list(strides),
+        list(starts),
+        [float(unit) for unit in units],
+        activation,
+        box_loss,
+        box_weight,
+        float(iou_smoothing),
+        quality,
+        float(alpha),
+        float(gamma),
+        with_grad and any(x.requires_grad for x in class_logits),
+        with_grad and any(x.requires_grad for x in rest),
     )
-    outputs = _DetectionLoss.apply(
-        settings, index, boxes, labels, positives, box_normalizer, scales, *class_logits, *box_outputs, *quality_outputs
-    )
-    return DetectionLosses(*outputs)
+    return DetectionLosses(*losses[:3])
 
 
-def activate(scaled_outputs: Tensor, activation: str) -> tuple[Tensor, Tensor]:
-    """Distances in units from outputs times their scale, and the derivative; both float32 (float64), finite."""
-    if activation == "exp":
-        distance = scaled_outputs.clamp(max=MAX_EXPONENT).exp()
-        return distance, torch.where(scaled_outputs <= MAX_EXPONENT, distance, 0.0)
-    distance = scaled_outputs.clamp(0, MAX_DISTANCE)
-    return distance, ((scaled_outputs > 0) & (scaled_outputs <= MAX_DISTANCE)).to(distance.dtype)
-
-
-class _DetectionLoss(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        settings: _Settings,
-        index: Tensor,
-        boxes: Tensor,
-        labels: Tensor,
-        positives: Tensor,
-        box_normalizer: Tensor,
-        scales: Tensor,
-        *outputs: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.set_materialize_grads(False)
-        with torch.autocast(index.device.type, enabled=False):
-            return _forward(ctx, settings, index, boxes, labels, positives, box_normalizer, scales, outputs)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(
-        ctx: Any, for_class: Tensor | None, for_box: Tensor | None, for_quality: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        saved = list(ctx.saved_tensors)
-        box_rows, quality_rows, scale_grad, positives = saved[:4]
-        cells, class_grads = saved[4 : 4 + 3 * ctx.levels], saved[4 + 3 * ctx.levels :]
-        cells_of = [cells[3 * level : 3 * level + 3] for level in range(ctx.levels)]
-        counts = [len(image) for image, _, _ in cells_of]
-
-        grads: list[Tensor | None] = []
-        for grad in class_grads:
-            if grad is None or for_class is None:
-                grads.append(None)
-            elif grad.dtype == torch.float16:
-                grads.append(scaled(grad, for_class.float() / (positives * FLOAT16_GAIN)))
-            else:
-                grads.append(scaled(grad, for_class))
-        for like, rows, incoming in ((ctx.box_like, box_rows, for_box), (ctx.quality_like, quality_rows, for_quality)):
-            if incoming is None or not like:
-                grads.extend([None] * len(like))
-                continue
-            for place, cell, part in zip(like, cells_of, (rows * incoming).split(counts), strict=True):
-                grads.append(place.scatter(*cell, part))
-        for_scales = None if for_box is None else scale_grad * for_box
-        return None, None, None, None, None, None, for_scales, *grads
-
-
-def _forward(
-    ctx: Any,
-    settings: _Settings,
+@torch.library.custom_op("fcos_kernels::detection_loss", mutates_args=())
+def _detection_loss(
+    class_logits: Sequence[Tensor],
+    box_outputs: Sequence[Tensor],
+    quality_logits: Sequence[Tensor],
+    scales: Tensor,
     index: Tensor,
     boxes: Tensor,
     labels: Tensor,
     positives: Tensor,
     box_normalizer: Tensor,
+    strides: Sequence[int],
+    starts: Sequence[int],
+    units: Sequence[float],
+    activation: str,
+    box_loss: str,
+    box_weight: str,
+    iou_smoothing: float,
+    quality: str,
+    alpha: float,
+    gamma: float,
+    for_classes: bool,
+    for_boxes: bool,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """The losses, and `Gradients.flat` of those asked for: of the class logits, of all else."""
+    outputs = Outputs(list(class_logits), list(box_outputs), list(quality_logits), scales).dense()
+    targets = Targets(index, boxes, labels, positives, box_normalizer)
+    settings = Settings(strides, starts, units, activation, box_loss, box_weight, iou_smoothing, quality, alpha, gamma)
+    gradients = Gradients.empty(outputs, for_classes, for_boxes)
+    if dispatch.use_triton(index.device):
+        from fcos_kernels import loss_kernel
+
+        if loss_kernel.supports(outputs):
+            a, b, c = loss_kernel.launch(outputs, targets, settings, gradients)
+            return a, b, c, gradients.flat()
+    with torch.autocast(index.device.type, enabled=False):
+        a, b, c = loss_plain.losses(outputs, targets, settings, gradients)
+    return a, b, c, gradients.flat()
+
+
+@_detection_loss.register_fake
+def _fake(
+    class_logits: Sequence[Tensor],
+    box_outputs: Sequence[Tensor],
+    quality_logits: Sequence[Tensor],
     scales: Tensor,
-    outputs: tuple[Tensor, ...],
-) -> tuple[Tensor, Tensor, Tensor]:
-    levels = settings.levels
-    class_logits, box_outputs, quality_logits = (outputs[i * levels : (i + 1) * levels] for i in range(3))
-    dtype = compute_dtype(class_logits[0])
-    grids = [(x.shape[2], x.shape[3]) for x in class_logits]
-    found = positives_by_level(index, grids)
-    cells = []
-    raw, target, qualities = [], [], []
-    class_total = torch.zeros((), dtype=torch.float64, device=index.device)
-    class_grads: list[Tensor | None] = []
-    any_ignored = bool((index == -2).any())
-    begin = 0
-    for level, (image, location, row) in enumerate(found):
-        rows, columns = grids[level]
-        y, x = torch.div(location, max(columns, 1), rounding_mode="floor"), location % max(columns, 1)
-        cells.append((image, y, x))
-        logits = class_logits[level]
-        grad_scale = None
-        if ctx.needs_input_grad[7 + level]:
-            half = logits.dtype == torch.float16
-            grad_scale = index.new_full((), FLOAT16_GAIN, dtype=dtype) if half else positives.to(dtype).reciprocal()
-        ignored = None
-        if any_ignored:
-            ignored = (index[:, begin : begin + rows * columns] == -2).view(-1, 1, rows, columns)
-        part, grad = focal_sum(
-            logits, (image, labels[row].long(), y, x), ignored, settings.alpha, settings.gamma, grad_scale
-        )
-        class_total += part
-        class_grads.append(grad)
-        begin += rows * columns
+    *others: Any,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    *_, for_classes, for_boxes = others
+    outputs = Outputs(list(class_logits), list(box_outputs), list(quality_logits), scales).dense()
+    a, b, c = (class_logits[0].new_empty((), dtype=compute_dtype(class_logits[0])) for _ in range(3))
+    return a, b, c, Gradients.empty(outputs, for_classes, for_boxes).flat()
 
-        raw.append(box_outputs[level][image, :, y, x].to(dtype))
-        place = split_locations(location, max(columns, 1), settings.strides[level], settings.starts[level])
-        target.append(distances(boxes[row], *place).to(dtype) / settings.units[level])
-        if quality_logits:
-            qualities.append(quality_logits[level][image, 0, y, x].to(dtype))
 
-    counts = [len(part) for part in raw]
-    raw_P4, target_P4 = torch.cat(raw), torch.cat(target)
-    scale_P1 = scales.to(dtype).repeat_interleave(torch.tensor(counts, device=scales.device))[:, None]
-    predicted_P4, slope_P4 = activate(raw_P4 * scale_P1, settings.activation)
-    terms = box_terms(predicted_P4, target_P4, settings.box_loss, settings.iou_smoothing)
-    center_P = centerness(target_P4)
-    weight_P = center_P if settings.box_weight == "centerness" else torch.ones_like(center_P)
-    box_total = (terms.loss * weight_P).sum(dtype=torch.float64) / box_normalizer
-    inner_P4 = terms.gradient * slope_P4 * (weight_P / box_normalizer.to(dtype))[:, None]
-    scale_grad = torch.stack([part.sum() for part in (inner_P4 * raw_P4).split(counts)]).to(scales.dtype)
+# place of `scales` among the arguments, after class logits, box outputs and qualities
+_SCALES = 3
 
-    quality_rows = quality_total = raw_P4.new_zeros(0)
-    if quality_logits:
-        q_P = torch.cat(qualities)
-        y_P = center_P if settings.quality == "centerness" else terms.iou
-        quality_total = (torch.nn.functional.softplus(q_P) - y_P * q_P).sum(dtype=torch.float64)
-        quality_rows = ((q_P.sigmoid() - y_P) / positives.to(dtype))[:, None]
 
-    ctx.levels = levels
-    ctx.box_like = [_Like.of(x) for x in box_outputs]
-    ctx.quality_like = [_Like.of(x) for x in quality_logits]
-    flat_cells = [part for cell in cells for part in cell]
-    ctx.save_for_backward(inner_P4 * scale_P1, quality_rows, scale_grad, positives, *flat_cells, *class_grads)
-    quality_sum = quality_total.sum() / positives
-    return (class_total / positives).to(dtype), box_total.to(dtype), quality_sum.to(dtype)
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor, list[Tensor]]) -> None:
+    *groups, scales = inputs[:4]
+    positives, gradients = inputs[7], output[3]
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*gradients)
+    ctx.save_for_backward(positives, *gradients)
+    ctx.sizes = [len(group) for group in groups]
+    wanted = (inputs[-2], inputs[-1], inputs[-1])
+    ctx.places = [
+        (which, level, x.dtype) for which, group in enumerate(groups) if wanted[which] for level, x in enumerate(group)
+    ]
+    if inputs[-1]:
+        ctx.places.append((_SCALES, 0, scales.dtype))
+
+
+def _backward(
+    ctx: Any, for_class: Tensor | None, for_box: Tensor | None, for_quality: Tensor | None, _: Any
+) -> tuple[Any, ...]:
+    incoming = (for_class, for_box, for_quality, for_box)
+    refuse_second_use(ctx, incoming)
+    positives, *buffers = ctx.saved_tensors
+    found: list[list[Tensor | None]] = [[None] * size for size in (*ctx.sizes, 1)]
+    places, chosen, factors = [], [], []
+    for (which, level, dtype), buffer in zip(ctx.places, buffers, strict=True):
+        factor = incoming[which]
+        if factor is None:
+            continue
+        if which == _SCALES or buffer.dtype != dtype:  # a few numbers; float32 for float16
+            found[which][level] = (buffer * factor).to(dtype)
+        else:
+            places.append((which, level))
+            chosen.append(buffer)
+            factors.append(factor)
+    for (which, level), gradient in zip(places, scale(ctx, chosen, factors, positives), strict=True):
+        found[which][level] = gradient
+    *per_level, (for_scales,) = found
+    return *per_level, for_scales, *[None] * 17
+
+
+_detection_loss.register_autograd(_backward, setup_context=_setup_context)
