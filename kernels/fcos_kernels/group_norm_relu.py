@@ -77,7 +77,8 @@ def _group_norm_relu(inputs: list[Tensor], weight: Tensor, bias: Tensor, groups:
     if _runs_triton(inputs):
         from fcos_kernels import group_norm_relu_kernel as kernel
 
-        return kernel.forward(inputs, weight.contiguous(), bias.contiguous(), groups, eps, last)
+        with torch.cuda.device_of(inputs[0]):
+            return kernel.forward(inputs, weight.contiguous(), bias.contiguous(), groups, eps, last)
     dtype = compute_dtype(inputs[0])
     found = [_level_forward(x, weight.to(dtype), bias.to(dtype), groups, eps) for x in inputs]
     outputs, means, rstds = zip(*found, strict=True)
@@ -95,7 +96,8 @@ def _group_norm_relu_backward(
         from fcos_kernels import group_norm_relu_kernel as kernel
 
         affine = weight.contiguous(), bias.contiguous()
-        gradients, by_weight, by_bias = kernel.backward(incoming, inputs, *affine, mean, rstd, last)
+        with torch.cuda.device_of(inputs[0]):
+            gradients, by_weight, by_bias = kernel.backward(incoming, inputs, *affine, mean, rstd, last)
     else:
         affine = weight.to(mean.dtype), bias.to(mean.dtype)
         levels = zip(incoming, inputs, mean.unbind(), rstd.unbind(), strict=True)

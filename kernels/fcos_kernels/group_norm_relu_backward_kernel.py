@@ -112,11 +112,13 @@ def _group_norm_relu_coefficients_kernel(
     o_chunk = tl.arange(0, CHUNK)
     total = tl.zeros([CHUNK, BLOCK_CG], tl.float32)
     total_xhat = tl.zeros([CHUNK, BLOCK_CG], tl.float32)
-    for begin in range(0, per_image, CHUNK):
+    begin = 0
+    while begin < per_image:
         m = (begin + o_chunk < per_image)[:, None] & m_channel[None, :]
         o = (first + begin + o_chunk)[:, None] * C + group * CG + o_channel[None, :]
         total += tl.load(p_partial + o, mask=m, other=0.0)
         total_xhat += tl.load(p_partial_xhat + o, mask=m, other=0.0)
+        begin += CHUNK
     by_bias, by_weight = tl.sum(total, 0), tl.sum(total_xhat, 0)
     o = row.to(tl.int64) * C + group * CG + o_channel
     tl.store(p_by_bias + o, by_bias, mask=m_channel)

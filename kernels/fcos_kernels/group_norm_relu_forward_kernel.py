@@ -104,21 +104,25 @@ def _group_norm_relu_merge_kernel(
     size = tl.maximum(locations * CG, 1).to(tl.float32)
     # the mean first, then M2 about it: two passes over the partial results
     total = tl.zeros([CHUNK, BLOCK_CG], tl.float32)
-    for begin in range(0, per_image, CHUNK):
+    begin = 0
+    while begin < per_image:
         block = begin + o_chunk
         m = (block < per_image) & (o_channel < CG)
         count = tl.minimum(locations - block * PER_BLOCK, PER_BLOCK).to(tl.float32)
         o = o_partial + block.to(tl.int64) * C + o_channel
         total += tl.where(m, count * tl.load(p_partial_mean + o, mask=m, other=0.0), 0.0)
+        begin += CHUNK
     mean = tl.sum(tl.sum(total, 1), 0) / size
     spread = tl.zeros([CHUNK, BLOCK_CG], tl.float32)
-    for begin in range(0, per_image, CHUNK):
+    begin = 0
+    while begin < per_image:
         block = begin + o_chunk
         m = (block < per_image) & (o_channel < CG)
         count = tl.minimum(locations - block * PER_BLOCK, PER_BLOCK).to(tl.float32)
         o = o_partial + block.to(tl.int64) * C + o_channel
         gap = tl.load(p_partial_mean + o, mask=m, other=0.0) - mean
         spread += tl.where(m, tl.load(p_partial_m2 + o, mask=m, other=0.0) + count * gap * gap, 0.0)
+        begin += CHUNK
     variance = tl.sum(tl.sum(spread, 1), 0) / size
     tl.store(p_mean + row * G + group, mean)
     tl.store(p_rstd + row * G + group, 1.0 / tl.sqrt(variance + eps))
