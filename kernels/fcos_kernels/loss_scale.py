@@ -2,7 +2,7 @@
 
 On a GPU this happens in place, in one launch, and does nothing where the incoming gradient is 1: a kernel sees that,
 the host does not wait for it. The saved buffers are then spent, and a second backward pass through them is refused. On
-the CPU they stay as they are: a scalar there can be looked at, and 1 costs nothing.
+the CPU they stay as they are: a scalar there can be looked at, and 1 costs nothing. A compiler gets plain products.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from fcos_kernels import dispatch
 from fcos_kernels.loss_types import FLOAT16_GAIN
 
 SPENT = (
-    "backward through the loss a second time: on a GPU its gradients are scaled in place. Compute the loss again, "
-    "or add up what is to be differentiated and call backward once"
+    "a second backward pass through the loss: on a GPU the first one scales its gradients in place. Add up what is to "
+    "be differentiated and call backward once, or compute the loss again"
 )
 
 
@@ -31,23 +31,42 @@ def refuse_second_use(ctx: Any, incoming: Sequence[Tensor | None]) -> None:
 def scale(
     ctx: Any, gradients: Sequence[Tensor], factors: Sequence[Tensor], positives: Tensor | None = None
 ) -> list[Tensor]:
-    """Each of `gradients` times its scalar; `ctx` remembers whether they were modified.
+    """Each of `gradients` times its scalar: themselves where `in_place`, which `ctx` remembers.
 
     With `positives`, float16 gradients are divided by it and FLOAT16_GAIN.
     """
-    # fake tensors and those of a compiler have other types
-    if all(type(x) is Tensor and x.device.type == "cpu" for x in factors):
-        return [scaled(x, _unwind(x, factor, positives)) for x, factor in zip(gradients, factors, strict=True)]
-    if gradients:
+    if gradients and in_place(gradients):
         ctx.spent = True
-        scale_(list(gradients), list(factors), positives)
-    return list(gradients)
+        scale_(gradients, factors, positives)
+        return list(gradients)
+    return [scaled(x, _unwind(x, factor, positives)) for x, factor in zip(gradients, factors, strict=True)]
+
+
+def in_place(gradients: Sequence[Tensor]) -> bool:
+    """On a device that computes on its own; not for the stand-ins of a compiler, which are of other types."""
+    return all(type(x) is Tensor and x.device.type != "cpu" for x in gradients)
+
+
+def scale_(gradients: Sequence[Tensor], factors: Sequence[Tensor], positives: Tensor | None = None) -> None:
+    """As `scale`, in place. Autograd takes note, as of every change in place."""
+    if dispatch.use_triton(gradients[0].device) and all(x.dtype != torch.float64 for x in gradients):
+        from fcos_kernels import loss_backward_kernel
+
+        loss_backward_kernel.launch(gradients, factors, positives)
+        torch.autograd.graph.increment_version(gradients)
+        return
+    for x, factor in zip(gradients, factors, strict=True):
+        x.copy_(_product(x, _unwind(x, factor, positives)))
 
 
 def scaled(grad: Tensor, factor: Tensor) -> Tensor:
-    """`grad` times a scalar, in the dtype of `grad`; on the CPU `grad` itself where the scalar is 1."""
-    if factor.device.type == "cpu" and factor.item() == 1:
+    """`grad` times a scalar, in the dtype of `grad`; `grad` itself where the scalar lies on the CPU and is 1."""
+    if type(factor) is Tensor and factor.device.type == "cpu" and factor.item() == 1:
         return grad
+    return _product(grad, factor)
+
+
+def _product(grad: Tensor, factor: Tensor) -> Tensor:
     if grad.dtype == torch.float16:
         return (grad.float() * factor).half()  # the factor may lie below float16's range
     return grad * factor.to(torch.promote_types(grad.dtype, torch.float32))
@@ -57,20 +76,3 @@ def _unwind(grad: Tensor, factor: Tensor, positives: Tensor | None) -> Tensor:
     if grad.dtype != torch.float16 or positives is None:
         return factor
     return factor.float() / (positives * FLOAT16_GAIN)
-
-
-@torch.library.custom_op("fcos_kernels::scale_gradients_", mutates_args=("gradients",))
-def scale_(gradients: Sequence[Tensor], factors: Sequence[Tensor], positives: Tensor | None) -> None:
-    """As `scale`, in place."""
-    if dispatch.use_triton(gradients[0].device) and all(x.dtype != torch.float64 for x in gradients):
-        from fcos_kernels import loss_backward_kernel
-
-        loss_backward_kernel.launch(gradients, factors, positives)
-        return
-    for x, factor in zip(gradients, factors, strict=True):
-        x.copy_(x.to(torch.promote_types(x.dtype, torch.float32)) * _unwind(x, factor, positives))
-
-
-@scale_.register_fake
-def _(gradients: Sequence[Tensor], factors: Sequence[Tensor], positives: Tensor | None) -> None:
-    return None
