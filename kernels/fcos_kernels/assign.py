@@ -5,8 +5,8 @@ the centre square), max(l, t, r, b) within the level's range, the smallest area 
 same call: the number of positives and the sum of their centre-ness targets
 sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)), which normalise the losses.
 
-On a GPU one Triton launch finds all of it (`assign_kernel.py`), on the CPU boxes are painted (`paint.py`), elsewhere they
-are compared in chunks (`assign_plain.py`). Bytes that must move: the index, once.
+On a GPU one Triton launch finds all of it (`assign_kernel.py`), on the CPU boxes are painted (`paint.py`), elsewhere
+they are compared in chunks (`assign_plain.py`). Bytes that must move: the index, once.
 """
 
 from collections.abc import Sequence

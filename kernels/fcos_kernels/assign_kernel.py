@@ -5,16 +5,13 @@ finds those that can have a cell of the tile at all: their square meets the tile
 range. Only these are compared with the cells, one after another. What is kept for each cell: the smallest area so far
 and its row. Boxes cost L / (TILE_H TILE_W CHUNK) each, and a comparison for each tile they reach.
 
-No location is stored: x = start + column * stride is an integer below 2^24, exact in float32 whether or not the
-product is fused with the sum. The same holds for (x0 + x1) * 0.5 - half, as a product by 0.5 is exact; `half` comes
-rounded from the host; an area is a product that nothing is added to. So all decisions are those of the plain formula
-rounded after every step, on every device.
-
-What lets a tile skip a box is exact, too. Rounding is monotone, so a cell inside a box of width w and height h (as
-rounded) has max(l, t, r, b) between max(w, h) / 2 and max(w, h), as rounded.
+Decisions are those of the plain formula in float32, fused multiply-adds or not: `assign_match_kernel.py` says why, and
+an area is a product that nothing is added to. What lets a tile skip a box is exact, too. Rounding is monotone, so a
+cell inside a box of width w and height h (as rounded) has max(l, t, r, b) between max(w, h) / 2 and max(w, h).
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fcos_kernels.assign_match_kernel import bits, cut, find_level, fits, load_box, load_chunk, load_crowd, position
 from fcos_kernels.variants import Variant
 
 TILE_H, TILE_W, CHUNK = 16, 16, 32
@@ -65,7 +63,7 @@ def _assign_fwd_kernel(
     end = tl.minimum(tl.maximum(tl.load(p_offsets + o_image + 1), 0), boxes).to(tl.int32)
 
     tile = tl.program_id(0) - image * tiles
-    first, rows, columns, stride, start, lower, upper, half, tile = _find_level(levels, tile, LEVELS, TILE_H, TILE_W)
+    first, rows, columns, stride, start, lower, upper, half, tile = find_level(levels, tile, LEVELS, TILE_H, TILE_W)
     across = tl.cdiv(columns, TILE_W)
     row0 = tile // across * TILE_H
     column0 = tile % across * TILE_W
@@ -85,28 +83,28 @@ def _assign_fwd_kernel(
     crowds = 0
     o_chunk = begin
     while o_chunk < end:
-        b_x0, b_y0, b_x1, b_y1, b_meets = _load_chunk(p_boxes, o_chunk, end, corners, CHUNK)
+        b_x0, b_y0, b_x1, b_y1, b_meets = load_chunk(p_boxes, o_chunk, end, corners, CHUNK)
         b_size = tl.maximum(b_x1 - b_x0, b_y1 - b_y0)
         b_may = b_meets & (b_size >= lower) & (b_size * 0.5 <= upper)
         if SAMPLED:
-            b_x0, b_x1 = _cut(b_x0, b_x1, half)
-            b_y0, b_y1 = _cut(b_y0, b_y1, half)
+            b_x0, b_x1 = cut(b_x0, b_x1, half)
+            b_y0, b_y1 = cut(b_y0, b_y1, half)
             b_may = b_may & (b_x0 < right) & (b_x1 > left) & (b_y0 < bottom) & (b_y1 > top)
         if p_ignore is not None:
-            b_crowd = _load_crowd(p_ignore, o_chunk, end, CHUNK)
+            b_crowd = load_crowd(p_ignore, o_chunk, end, CHUNK)
             b_may = b_may & (b_crowd == 0)
             crowds += tl.sum((b_meets & (b_crowd != 0)).to(tl.int32))
 
-        waiting = _bits(b_may, CHUNK)
+        waiting = bits(b_may, CHUNK)
         while waiting != 0:
             rest = waiting & (waiting - 1)
-            o_box = o_chunk + _position(waiting ^ rest)
+            o_box = o_chunk + position(waiting ^ rest)
             waiting = rest
-            x0, y0, x1, y1 = _load_box(p_boxes, o_box)
+            x0, y0, x1, y1 = load_box(p_boxes, o_box)
             # Areas are not negative, so that their bits are in the same order.
             area = ((x1 - x0) * (y1 - y0)).to(tl.int32, bitcast=True)
-            b_x_fits, b_x_far = _fits(x, x0, x1, lower, upper, half, SAMPLED, INCLUSIVE)
-            b_y_fits, b_y_far = _fits(y, y0, y1, lower, upper, half, SAMPLED, INCLUSIVE)
+            b_x_fits, b_x_far = fits(x, x0, x1, lower, upper, half, SAMPLED, INCLUSIVE)
+            b_y_fits, b_y_far = fits(y, y0, y1, lower, upper, half, SAMPLED, INCLUSIVE)
             b_fits = b_x_fits & b_y_fits & (b_x_far | b_y_far)
             b_better = b_fits & (area < b_best)
             b_best = tl.where(b_better, area, b_best)
@@ -119,10 +117,10 @@ def _assign_fwd_kernel(
         b_index = _ignore_crowds(b_index, crowds, p_boxes, p_ignore, begin, end, x, y, corners, CHUNK)
 
     m_cell = (row < rows) & (column < columns)
-    o_cell = o_image * locations + first + row * columns + column
-    tl.store(p_index + o_cell, b_index, mask=m_cell)
+    o_cell = row * columns + column
+    tl.store(p_index + (o_image * locations + first) + o_cell, b_index, mask=m_cell)
     if COUNTED:
-        tl.store(p_candidates + o_cell, b_count, mask=m_cell)
+        tl.store(p_candidates + (o_image * locations + first) + o_cell, b_count, mask=m_cell)
 
     m_positive = m_cell & (b_index >= 0)
     positives = tl.sum(tl.sum(m_positive.to(tl.int32), axis=0), axis=0)
@@ -143,112 +141,25 @@ def _assign_fwd_kernel(
 
 
 @triton.jit
-def _find_level(levels, tile, LEVELS: tl.constexpr, TILE_H: tl.constexpr, TILE_W: tl.constexpr):
-    """The level that has the tile, its first location, its numbers, and the tile's place in it."""
-    all_rows, all_columns, strides, starts, lowers, uppers, halves = levels
-    first, place = 0, tile
-    rows, columns = tl.cast(all_rows[0], tl.int32), tl.cast(all_columns[0], tl.int32)
-    stride, start, lower, upper, half = strides[0], starts[0], lowers[0], uppers[0], halves[0]
-    next_first, next_tile = rows * columns, tl.cdiv(rows, TILE_H) * tl.cdiv(columns, TILE_W)
-    for level in tl.static_range(1, LEVELS):
-        here = tile >= next_tile
-        own_rows, own_columns = tl.cast(all_rows[level], tl.int32), tl.cast(all_columns[level], tl.int32)
-        first = tl.where(here, next_first, first)
-        place = tl.where(here, tile - next_tile, place)
-        rows = tl.where(here, own_rows, rows)
-        columns = tl.where(here, own_columns, columns)
-        stride = tl.where(here, strides[level], stride)
-        start = tl.where(here, starts[level], start)
-        lower = tl.where(here, lowers[level], lower)
-        upper = tl.where(here, uppers[level], upper)
-        half = tl.where(here, halves[level], half)
-        next_first += own_rows * own_columns
-        next_tile += tl.cdiv(own_rows, TILE_H) * tl.cdiv(own_columns, TILE_W)
-    return first, rows, columns, stride, start, lower, upper, half, place
-
-
-@triton.jit
-def _load_chunk(p_boxes, o_chunk, end, corners, CHUNK: tl.constexpr):
-    """Sides of CHUNK boxes, and which of them are real and have a location between the tile's corners inside."""
-    left, top, right, bottom = corners
-    o_row = o_chunk + tl.arange(0, CHUNK)
-    o_value = o_row.to(tl.int64)[:, None] * 4 + tl.arange(0, 4)[None, :]
-    b_boxes = tl.load(p_boxes + o_value, mask=(o_row < end)[:, None], other=0.0)
-    b_x, b_y = tl.split(tl.reshape(b_boxes, [CHUNK, 2, 2]))
-    b_x0, b_x1 = tl.split(b_x)
-    b_y0, b_y1 = tl.split(b_y)
-    infinite = float("inf")
-    b_meets = (b_x0 < right) & (b_x1 > left) & (b_y0 < bottom) & (b_y1 > top)
-    b_meets = b_meets & (b_x0 < b_x1) & (b_x0 > -infinite) & (b_x1 < infinite)
-    b_meets = b_meets & (b_y0 < b_y1) & (b_y0 > -infinite) & (b_y1 < infinite)
-    return b_x0, b_y0, b_x1, b_y1, b_meets
-
-
-@triton.jit
 def _ignore_crowds(b_index, crowds, p_boxes, p_ignore, begin, end, x, y, corners, CHUNK: tl.constexpr):
     """`b_index`, with background turned to IGNORED inside a crowd and inside no other box."""
     if crowds > 0:
         b_cover = tl.zeros(b_index.shape, tl.int32)
         o_chunk = begin
         while o_chunk < end:
-            _, _, _, _, b_meets = _load_chunk(p_boxes, o_chunk, end, corners, CHUNK)
-            waiting = _bits(b_meets, CHUNK)
+            _, _, _, _, b_meets = load_chunk(p_boxes, o_chunk, end, corners, CHUNK)
+            waiting = bits(b_meets, CHUNK)
             while waiting != 0:
                 rest = waiting & (waiting - 1)
-                o_box = o_chunk + _position(waiting ^ rest)
+                o_box = o_chunk + position(waiting ^ rest)
                 waiting = rest
-                x0, y0, x1, y1 = _load_box(p_boxes, o_box)
+                x0, y0, x1, y1 = load_box(p_boxes, o_box)
                 kind = tl.where(tl.load(p_ignore + o_box) != 0, 1, 2)
                 b_inside = (x > x0) & (x < x1) & (y > y0) & (y < y1)
                 b_cover = tl.maximum(b_cover, tl.where(b_inside, kind, 0))
             o_chunk += CHUNK
         b_index = tl.where((b_index == BACKGROUND) & (b_cover == 1), IGNORED, b_index)
     return b_index
-
-
-@triton.jit
-def _load_crowd(p_ignore, o_chunk, end, CHUNK: tl.constexpr):
-    o_row = o_chunk + tl.arange(0, CHUNK)
-    return tl.load(p_ignore + o_row, mask=o_row < end, other=0)
-
-
-@triton.jit
-def _load_box(p_boxes, o_box):
-    p_box = p_boxes + o_box.to(tl.int64) * 4
-    return tl.load(p_box), tl.load(p_box + 1), tl.load(p_box + 2), tl.load(p_box + 3)
-
-
-@triton.jit
-def _cut(low, high, half):
-    """Ends of the centre square along one axis, cut to the box."""
-    centre = (low + high) * 0.5
-    return tl.maximum(centre - half, low), tl.minimum(centre + half, high)
-
-
-@triton.jit
-def _fits(at, low, high, lower, upper, half, SAMPLED: tl.constexpr, INCLUSIVE: tl.constexpr):
-    """Along one axis: between the ends and no side too long; a side long enough."""
-    b_far = tl.maximum(at - low, high - at)
-    if SAMPLED:
-        low, high = _cut(low, high, half)
-    b_fits = (at > low) & (at < high)
-    if INCLUSIVE:
-        return b_fits & (b_far <= upper), b_far >= lower
-    else:
-        return b_fits & (b_far < upper), b_far > lower
-
-
-@triton.jit
-def _bits(m_set, CHUNK: tl.constexpr):
-    """Bit i is set where m_set[i] is."""
-    b_bit = tl.full([CHUNK], 1, tl.uint32) << tl.arange(0, CHUNK).to(tl.uint32)
-    return tl.sum(tl.where(m_set, b_bit, 0), axis=0)
-
-
-@triton.jit
-def _position(bit):
-    """Which power of two: the exponent of the float."""
-    return (bit.to(tl.float32).to(tl.int32, bitcast=True) >> 23) - 127
 
 
 @triton.jit(do_not_specialize=["parts"])
@@ -287,8 +198,10 @@ def launch(
     Raises:
         ValueError: more cells or boxes than a kernel can count.
     """
-    levels = _numbers(boxes, grids, strides, starts, ranges, radius)
+    levels = _numbers(tuple(grids), tuple(strides), tuple(starts), tuple(ranges), radius)
     images, locations = len(offsets) - 1, sum(rows * columns for rows, columns in grids)
+    if len(boxes) >= 2**31 or locations >= 2**31:
+        raise ValueError(f"boxes and grids must have fewer than 2^31 rows and cells, not {len(boxes)} and {locations}")
     tiles = sum(triton.cdiv(rows, TILE_H) * triton.cdiv(columns, TILE_W) for rows, columns in grids)
     index = torch.empty((images, locations), dtype=torch.int32, device=boxes.device)
     candidates = torch.empty_like(index) if count_candidates else None
@@ -320,20 +233,18 @@ def launch(
     return index, positives, total, candidates
 
 
+@lru_cache
 def _numbers(
-    boxes: Tensor,
-    grids: Sequence[tuple[int, int]],
-    strides: Sequence[int],
-    starts: Sequence[int],
-    ranges: Sequence[tuple[float, float]],
+    grids: tuple[tuple[int, int], ...],
+    strides: tuple[int, ...],
+    starts: tuple[int, ...],
+    ranges: tuple[tuple[float, float], ...],
     radius: float,
 ) -> tuple[tuple[float, ...], ...]:
     """Rows, columns, strides, starts, lower and upper ends, halves of centre squares, for the kernel.
 
     As floats, since Triton compiles a kernel anew for whole numbers that are 1 or multiples of 16, in a tuple always.
     """
-    if len(boxes) >= 2**31 or sum(rows * columns for rows, columns in grids) >= 2**31:
-        raise ValueError("boxes and grids must have fewer than 2^31 rows and cells")
     numbers = []
     for (rows, columns), stride, start, (lower, upper) in zip(grids, strides, starts, ranges, strict=True):
         if abs(start) + max(rows, columns) * stride >= MOST:

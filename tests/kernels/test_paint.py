@@ -72,6 +72,10 @@ def test_chunked_path_equals_the_painter(problem):
     torch.testing.assert_close(candidates, result.candidates)
 
 
+def paint_path(boxes, offsets, **problem):
+    return paint(boxes.numpy(), offsets.numpy(), **problem)
+
+
 def one_level(boxes, **choices):
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     index, _ = paint(
@@ -98,6 +102,17 @@ def test_exactly_64_belongs_to_both_levels_or_to_none(inclusive, levels):
         inclusive=inclusive,
     )
     assert set(np.flatnonzero(index[0] == 0)) == levels
+
+
+@pytest.mark.parametrize("path", [paint_path, assign_in_chunks], ids=["painted", "in chunks"])
+def test_half_a_centre_square_is_rounded_once(path):
+    # 1.1 * 9 in float32 is above 9.9 in float32: the location at 0 lies on the edge, not inside
+    half = float(np.float32(1.1 * 9))
+    boxes = torch.tensor([(half - 16, -10.0, half + 16, 10.0)])
+    problem = {"grids": [(1, 3)], "strides": [9], "starts": [0], "ranges": [(0, INF)], "radius": 1.1, "inclusive": True}
+    offsets = torch.tensor([0, 1])
+    index, _ = path(boxes, offsets, **problem, ignore=None, count_candidates=False)
+    assert index.tolist() == reference.assign(boxes, offsets, **problem)[0].tolist() == [[-1, 0, 0]]
 
 
 def test_smallest_area_wins_and_neighbours_of_large_areas_are_told_apart():
