@@ -2,10 +2,10 @@
 
 A program has one of two tasks, by its number. Box programs come first: BOX_BLOCK locations of one level of one image;
 they write the whole gradient of the box and the quality output, zeros where nothing is learnt. Class programs read
-logits once and write their gradient once. Contiguous logits: a tile of classes by locations, down CHUNK_C classes; the
-index and the labels of the locations are read once for all of them. Channels-last: LINE logits in a row; the index of
-their few locations says whether any of them is more than background, and only then are labels looked up. Loads and
-stores are 16 bytes wide where the rows in memory (planes, or images) are a multiple of that.
+logits once and write their gradient once: of contiguous logits a tile of TILE_C classes by TILE_L locations, of
+channels-last ones as many in a row. The index of their locations is read once for all of these classes. It says whether
+any of them is more than background; only then are labels looked up. Loads and stores are 16 bytes wide where the rows
+in memory (planes, or images) are a multiple of that.
 
 Every program writes its sums to a place of its own; a second kernel adds them up in float64, in a fixed order, and
 divides by the normalisers: the losses are the same on every run, bit for bit. Nothing waits for the GPU.
@@ -15,7 +15,7 @@ divides by the normalisers: the losses are the same on every run, bit for bit. N
 import triton
 import triton.language as tl
 
-from fcos_kernels.loss_tiles import at, box_block, class_line, class_tiles, find
+from fcos_kernels.loss_tiles import at, at_optional, box_block, class_line, class_planes, class_tile, plus_optional
 
 
 @triton.jit
@@ -49,34 +49,34 @@ def _detection_loss_fwd_kernel(
     LEARN_IOU: tl.constexpr,
     TILE_C: tl.constexpr,
     TILE_L: tl.constexpr,
-    CHUNK_C: tl.constexpr,
     NEAR: tl.constexpr,
     BOX_BLOCK: tl.constexpr,
 ):
-    images, locations = tl.cast(counts[0], tl.int32), tl.cast(counts[1], tl.int32)
-    box_programs = tl.cast(counts[2], tl.int32)
-    program = tl.program_id(0)
+    cells, first, box_first, class_first, columns, stride, start, unit = levels
+    locations, box_programs = tl.cast(counts[0], tl.int32), tl.cast(counts[1], tl.int32)
+    program, images = tl.program_id(0), tl.num_programs(1)
+    image = tl.program_id(1).to(tl.int64)
+    p_part = p_parts + (program.to(tl.int64) * images + image)
     positives = 1.0
     if p_positives is not None:
         positives = tl.load(p_positives).to(tl.float32)
     if program < box_programs:
         if p_boxes_out is not None:
-            level, first, cells, place = find(levels[0], program, images, LEVELS, 1, BOX_BLOCK, 1)
-            blocks = tl.cdiv(cells, BOX_BLOCK)
-            image = (place // blocks).to(tl.int64)
+            level = _level(box_first, program, LEVELS)
+            own = tl.cast(at(cells, level, LEVELS), tl.int32)
             box, quality, for_scale = box_block(
-                at(p_boxes_out, level, LEVELS) + image * 4 * cells,
-                _image(p_box_grads, level, image * 4 * cells, LEVELS),
-                _image(p_qualities, level, image * cells, LEVELS),
-                _image(p_quality_grads, level, image * cells, LEVELS),
-                p_index + (image * locations + first),
+                at(p_boxes_out, level, LEVELS) + image * 4 * own,
+                plus_optional(at_optional(p_box_grads, level, LEVELS), image * 4 * own),
+                plus_optional(at_optional(p_qualities, level, LEVELS), image * own),
+                plus_optional(at_optional(p_quality_grads, level, LEVELS), image * own),
+                p_index + (image * locations + tl.cast(at(first, level, LEVELS), tl.int32)),
                 p_boxes,
-                cells,
-                place % blocks,
-                tl.cast(at(levels[1], level, LEVELS), tl.int32),
-                at(levels[2], level, LEVELS),
-                at(levels[3], level, LEVELS),
-                at(levels[4], level, LEVELS),
+                own,
+                program - tl.cast(at(box_first, level, LEVELS), tl.int32),
+                tl.cast(at(columns, level, LEVELS), tl.int32),
+                at(stride, level, LEVELS),
+                at(start, level, LEVELS),
+                at(unit, level, LEVELS),
                 tl.load(p_scales + level).to(tl.float32),
                 positives,
                 tl.load(p_normalizer).to(tl.float32),
@@ -88,83 +88,102 @@ def _detection_loss_fwd_kernel(
                 LEARN_IOU,
                 BOX_BLOCK,
             )
-            tl.store(p_parts + program, box)
-            tl.store(p_parts + (box_programs + program), quality)
-            tl.store(p_parts + (2 * box_programs + program), for_scale)
+            parts = box_programs.to(tl.int64) * images
+            tl.store(p_part, box)
+            tl.store(p_part + parts, quality)
+            tl.store(p_part + 2 * parts, for_scale)
     else:
-        # contiguous: rows of a plane's cells; channels-last: one row of an image's logits
-        ACROSS: tl.constexpr = CLASSES if CLASSES_LAST else 1
-        BLOCK: tl.constexpr = TILE_C * TILE_L if CLASSES_LAST else TILE_L
-        CHUNKS: tl.constexpr = 1 if CLASSES_LAST else (CLASSES + CHUNK_C - 1) // CHUNK_C
-        level, first, cells, place = find(levels[0], program - box_programs, images, LEVELS, ACROSS, BLOCK, CHUNKS)
-        row = cells * ACROSS
-        blocks = tl.cdiv(row, BLOCK)
-        image = (place // (blocks * CHUNKS)).to(tl.int64)
-        first_class = place // blocks % CHUNKS * CHUNK_C
-        block = place % blocks
-        p_own = p_index + (image * locations + first)
-        VECTOR: tl.constexpr = 128 // p_classes[0].dtype.element_ty.primitive_bitwidth
+        level = _level(class_first, program - box_programs, LEVELS)
         # float16 gradients wait for the incoming one without their normaliser: they would be lost
         if p_classes[0].dtype.element_ty != tl.float16:
             gain /= positives
-        total = 0.0
-        # The same twice: a compiler that knows rows to be multiples of 16 bytes makes wide loads and stores.
-        if row % VECTOR == 0:
-            total = _class_block(
-                p_classes, p_class_grads, p_own, p_labels, level, image, row // VECTOR * VECTOR, block, first_class,
-                alpha, gain, LEVELS, CLASSES, CLASSES_LAST, GAMMA, TILE_C, TILE_L, CHUNK_C, NEAR,
-            )  # fmt: skip
-        else:
-            total = _class_block(
-                p_classes, p_class_grads, p_own, p_labels, level, image, row, block, first_class,
-                alpha, gain, LEVELS, CLASSES, CLASSES_LAST, GAMMA, TILE_C, TILE_L, CHUNK_C, NEAR,
-            )  # fmt: skip
-        tl.store(p_parts + (2 * box_programs + program), total)
+        total = _class_block(
+            at(p_classes, level, LEVELS),
+            at_optional(p_class_grads, level, LEVELS),
+            p_index + (image * locations + tl.cast(at(first, level, LEVELS), tl.int32)),
+            p_labels,
+            image * CLASSES,
+            tl.cast(at(cells, level, LEVELS), tl.int32),
+            program - box_programs - tl.cast(at(class_first, level, LEVELS), tl.int32),
+            alpha,
+            gain,
+            CLASSES,
+            CLASSES_LAST,
+            GAMMA,
+            TILE_C,
+            TILE_L,
+            NEAR,
+        )
+        tl.store(p_part + 2 * box_programs.to(tl.int64) * images, total)
 
 
 @triton.jit
-def _image(pointers, level, o_image, LEVELS: tl.constexpr):
-    """Where an image begins in the output of a level; None without pointers."""
-    if pointers is not None:
-        return at(pointers, level, LEVELS) + o_image
-    else:
-        return None
+def _level(firsts, place, LEVELS: tl.constexpr):
+    """The last level whose first program is not after `place`; levels without programs are none."""
+    level = 0
+    place = place.to(tl.float32)
+    for other in tl.static_range(1, LEVELS):
+        level = tl.where(place >= firsts[other], other, level)
+    return level
 
 
 @triton.jit
 def _class_block(
-    p_classes,
-    p_class_grads,
+    p_x,
+    p_grad,
     p_index,
     p_labels,
-    level,
-    image,
-    row,
+    planes,
+    cells,
     block,
-    first_class,
     alpha,
     gain,
-    LEVELS: tl.constexpr,
     CLASSES: tl.constexpr,
     LAST: tl.constexpr,
     GAMMA: tl.constexpr,
     TILE_C: tl.constexpr,
     TILE_L: tl.constexpr,
-    CHUNK_C: tl.constexpr,
     NEAR: tl.constexpr,
 ):
+    """A block of an image that begins `planes` planes of `cells` into the level.
+
+    A compiler that knows rows to be multiples of so many logits makes wide loads and stores, hence the branches.
+    """
+    WIDE: tl.constexpr = 128 // p_x.dtype.element_ty.primitive_bitwidth
+    total = 0.0
     if LAST:
-        o_image = image * row
-        return class_line(
-            at(p_classes, level, LEVELS) + o_image, _image(p_class_grads, level, o_image, LEVELS),
-            p_index, p_labels, row, block, alpha, gain, CLASSES, GAMMA, TILE_C * TILE_L, NEAR,
+        if cells * CLASSES % WIDE == 0:
+            size = cells * CLASSES // WIDE * WIDE
+            o_image = planes // CLASSES * size
+            total = class_line(
+                p_x + o_image, plus_optional(p_grad, o_image), p_index, p_labels, size, block, alpha, gain,
+                CLASSES, GAMMA, TILE_C * TILE_L, NEAR,
+            )  # fmt: skip
+        else:
+            o_image = planes * cells
+            total = class_line(
+                p_x + o_image, plus_optional(p_grad, o_image), p_index, p_labels, cells * CLASSES, block, alpha, gain,
+                CLASSES, GAMMA, TILE_C * TILE_L, NEAR,
+            )  # fmt: skip
+    elif cells % WIDE == 0:
+        o_image = planes * (cells // WIDE * WIDE)
+        total = class_tile(
+            p_x + o_image, plus_optional(p_grad, o_image), p_index, p_labels, cells // WIDE * WIDE, block, alpha, gain,
+            CLASSES, GAMMA, TILE_C, TILE_L,
+        )  # fmt: skip
+    elif cells % 4 == 0:
+        o_image = planes * (cells // 4 * 4)
+        total = class_tile(
+            p_x + o_image, plus_optional(p_grad, o_image), p_index, p_labels, cells // 4 * 4, block, alpha, gain,
+            CLASSES, GAMMA, TILE_C, TILE_L,
         )  # fmt: skip
     else:
-        o_image = image * CLASSES * row
-        return class_tiles(
-            at(p_classes, level, LEVELS) + o_image, _image(p_class_grads, level, o_image, LEVELS),
-            p_index, p_labels, row, block, first_class, alpha, gain, CLASSES, GAMMA, TILE_C, TILE_L, CHUNK_C,
+        o_image = planes * cells
+        total = class_planes(
+            p_x + o_image, plus_optional(p_grad, o_image), p_index, p_labels, cells, block, alpha, gain,
+            CLASSES, GAMMA, TILE_C * TILE_L,
         )  # fmt: skip
+    return total
 
 
 @triton.jit

@@ -14,12 +14,11 @@ from fcos_kernels.loss_types import FLOAT16_GAIN, Gradients, Outputs, Settings, 
 from fcos_kernels.variants import Variant
 
 TILE = 2048
-"""Logits a program has in its registers at a time."""
-CHUNK_C = 16
-"""Classes a program goes down."""
+"""Logits of a program."""
 BOX_BLOCK = 128
 WARPS = 4
 ADD_BLOCK, ADD_WARPS = 1024, 4
+MOST_IMAGES = 2**16
 MOST = 2**24
 """Whole numbers below are exact in float32. Numbers go to the kernels as floats, in tuples: for whole numbers that are
 1 or multiples of 16, so for every size of image, Triton compiles a kernel anew."""
@@ -32,7 +31,6 @@ class _Cut(NamedTuple):
     CLASSES_LAST: bool
     TILE_C: int
     TILE_L: int
-    CHUNK_C: int
     NEAR: int
 
     @staticmethod
@@ -40,13 +38,14 @@ class _Cut(NamedTuple):
         """Tiles of few classes where 8 would leave much of a tile empty; `NEAR`: locations that share a line."""
         tile_c = 8 if classes % 8 == 0 or classes > 32 else min(4, triton.next_power_of_2(classes))
         near = triton.next_power_of_2((TILE - 1) // max(classes, 1) + 2)
-        return _Cut(classes, last, tile_c, TILE // tile_c, CHUNK_C, near)
+        return _Cut(classes, last, tile_c, TILE // tile_c, near)
 
     def programs(self, cells: int) -> int:
         """For one image of a level with so many cells."""
         if self.CLASSES_LAST:
             return triton.cdiv(cells * self.CLASSES, TILE)
-        return triton.cdiv(cells, self.TILE_L) * triton.cdiv(self.CLASSES, self.CHUNK_C)
+        tiles = triton.cdiv(cells, self.TILE_L) * triton.cdiv(self.CLASSES, self.TILE_C)
+        return tiles if cells % 4 == 0 else triton.cdiv(cells * self.CLASSES, TILE)
 
 
 def supports(outputs: Outputs) -> bool:
@@ -57,7 +56,8 @@ def supports(outputs: Outputs) -> bool:
             return False
     cells = [x.shape[2] * x.shape[3] for x in outputs.classes]
     images, classes = outputs.classes[0].shape[:2]
-    return images * sum(cells) * max(classes // 128, 1) < MOST and max(cells) * max(classes, 4) < 2**30
+    countable = images * sum(cells) * max(classes // 128, 1) < MOST and max(cells) * max(classes, 4) < 2**30
+    return countable and images < MOST_IMAGES
 
 
 def launch(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gradients) -> tuple[Tensor, ...]:
@@ -69,14 +69,17 @@ def launch(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gr
     images, channels = classes[0].shape[:2]
     cells = [x.shape[2] * x.shape[3] for x in classes]
     cut = _Cut.of(channels, is_last(classes))
-    box_programs = [images * triton.cdiv(own, BOX_BLOCK) for own in cells]
-    class_programs = sum(images * cut.programs(own) for own in cells)
-    parts = torch.empty(3 * sum(box_programs) + class_programs, dtype=torch.float32, device=classes[0].device)
+    box_programs = [triton.cdiv(own, BOX_BLOCK) for own in cells]
+    class_programs = [cut.programs(own) for own in cells]
+    boxes, programs = sum(box_programs), sum(box_programs) + sum(class_programs)
+    parts = torch.empty((programs + 2 * boxes) * images, dtype=torch.float32, device=classes[0].device)
     losses = tuple(parts.new_empty(()) for _ in range(3))
-    numbers = (cells, [x.shape[3] for x in classes], settings.strides, settings.starts, settings.units)
+    columns = [x.shape[3] for x in classes]
+    levels = (cells, *(_begins(x) for x in (cells, box_programs, class_programs)), columns)
+    levels = (*levels, settings.strides, settings.starts, settings.units)
     with torch.cuda.device_of(parts):
         if len(parts):
-            _detection_loss_fwd_kernel[(sum(box_programs) + class_programs,)](
+            _detection_loss_fwd_kernel[(programs, images)](
                 tuple(classes),
                 tuple(gradients.classes) or None,
                 tuple(outputs.boxes),
@@ -90,8 +93,8 @@ def launch(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gr
                 targets.positives,
                 targets.box_normalizer,
                 parts,
-                tuple(_floats(row) for row in numbers),
-                _floats((images, sum(cells), sum(box_programs))),
+                tuple(_floats(row) for row in levels),
+                _floats((sum(cells), boxes)),
                 float(settings.alpha),
                 float(settings.iou_smoothing),
                 FLOAT16_GAIN if classes[0].dtype == torch.float16 else 1.0,
@@ -106,7 +109,14 @@ def launch(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gr
                 num_warps=WARPS,
                 **cut._asdict(),
             )
-        _add(parts, losses, gradients.scales, targets.positives, targets.box_normalizer, box_programs)
+        _add(
+            parts,
+            losses,
+            gradients.scales,
+            targets.positives,
+            targets.box_normalizer,
+            [images * own for own in box_programs],
+        )
     return losses
 
 
@@ -123,15 +133,15 @@ def launch_focal(logits: Tensor, labels: Tensor, alpha: float, gamma: float, gra
     loss = parts.new_empty(())
     with torch.cuda.device_of(parts):
         if programs:
-            _detection_loss_fwd_kernel[(programs,)](
+            _detection_loss_fwd_kernel[(programs, 1)](
                 (logits,),
                 None if gradient is None else (gradient,),
                 *[None] * 5,
                 labels.contiguous(),
                 *[None] * 4,
                 parts,
-                (_floats([len(logits)]),),
-                _floats((1, len(logits), 0)),
+                (_floats([len(logits)]), *[(0.0,)] * 7),
+                _floats((len(logits), 0)),
                 float(alpha),
                 0.0,
                 1.0,
@@ -177,24 +187,30 @@ def _add(
     )
 
 
+def _begins(sizes: Iterable[int]) -> list[int]:
+    return list(accumulate(sizes, initial=0))[:-1]
+
+
 def _floats(numbers: Iterable[float]) -> tuple[float, ...]:
     return tuple(float(number) for number in numbers)
 
 
 def variants() -> list[Variant]:
-    """Five levels of 80 classes, both memory formats: forward alone, with gradients, every box loss; and the others."""
+    """Five levels of 80 classes in both memory formats; of bfloat16 also without gradients, and what else there is."""
     pointers = {"float32": "*fp32", "bfloat16": "*bf16", "float16": "*fp16"}
     levels = 5
     found = []
-    for dtype, pointer in pointers.items():
-        for last in (False, True):
-            place = "channels-last" if last else "contiguous"
-            found.append(_variant(f"({place}, GIoU)", dtype, pointer, levels, 80, last, "giou", 2.0, True))
-            found.append(_variant(f"({place}, no gradient)", dtype, pointer, levels, 80, last, "giou", 2.0, False))
-        found.append(_variant("(91 classes, CIoU, gamma 1.5)", dtype, pointer, levels, 91, True, "ciou", 1.5, True))
-        found.append(_variant("(focal alone)", dtype, pointer, 1, 80, True, "", 2.0, True))
-    for kind in ("iou", "linear_iou", "diou", "ciou"):
-        found.append(_variant(f"(contiguous, {kind})", "bfloat16", "*bf16", levels, 80, False, kind, 2.0, True))
+    for dtype in pointers:
+        found.append(_variant("contiguous", dtype, pointers, levels, 80, False, "giou", 2.0, True))
+        found.append(_variant("channels-last", dtype, pointers, levels, 80, True, "giou", 2.0, True))
+    for name, classes, last, kind, gamma, grad in (
+        ("contiguous, no gradient", 80, False, "giou", 2.0, False),
+        ("channels-last, no gradient", 80, True, "giou", 2.0, False),
+        ("contiguous, 91 classes, -log IoU", 91, False, "iou", 2.0, True),
+        ("channels-last, 91 classes, CIoU, gamma 1.5", 91, True, "ciou", 1.5, True),
+    ):
+        found.append(_variant(name, "bfloat16", pointers, levels, classes, last, kind, gamma, grad))
+    found.append(_variant("focal loss alone", "bfloat16", pointers, 1, 80, True, "", 2.0, True))
     constants = {"SUMS": levels + 3, "LOSSES": 3, "BLOCK": ADD_BLOCK}
     signature: dict[str, Any] = {"p_parts": "*fp32", "p_losses": ("*fp32",) * 3}
     signature |= dict.fromkeys(("p_scale_grad", "p_positives", "p_normalizer"), "*fp32")
@@ -206,9 +222,18 @@ def variants() -> list[Variant]:
 
 
 def _variant(
-    name: str, dtype: str, pointer: str, levels: int, classes: int, last: bool, kind: str, gamma: float, grad: bool
+    name: str,
+    dtype: str,
+    pointers: dict[str, str],
+    levels: int,
+    classes: int,
+    last: bool,
+    kind: str,
+    gamma: float,
+    grad: bool,
 ) -> Variant:
     """The forward kernel; with kind "" as `launch_focal` launches it."""
+    pointer = pointers[dtype]
     few = "*fp32" if dtype == "float16" else pointer
     tuples = {
         "p_classes": pointer,
@@ -222,8 +247,7 @@ def _variant(
     singles |= dict.fromkeys(("p_positives", "p_normalizer", "p_parts"), "*fp32")
     signature: dict[str, Any] = {argument: (kind_of,) * levels for argument, kind_of in tuples.items()} | singles
     aligned = tuple(signature)
-    fields = 5 if kind else 1
-    signature |= {"levels": (("fp32",) * levels,) * fields, "counts": ("fp32",) * 3}
+    signature |= {"levels": (("fp32",) * levels,) * 8, "counts": ("fp32",) * 2}
     signature |= dict.fromkeys(("alpha", "smoothing", "gain"), "fp32")
     absent: list[str] = [] if grad else ["p_class_grads", "p_box_grads", "p_quality_grads"]
     if not kind:

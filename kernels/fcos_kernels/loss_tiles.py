@@ -20,24 +20,21 @@ def at(values, place, LEVELS: tl.constexpr):
 
 
 @triton.jit
-def find(
-    all_cells, place, images, LEVELS: tl.constexpr, ACROSS: tl.constexpr, BLOCK: tl.constexpr, CHUNKS: tl.constexpr
-):
-    """The level that has a program, the level's first location and its cells, and the program's place in it."""
-    level, first = 0, 0
-    cells = tl.cast(all_cells[0], tl.int32)
-    here, next_first = place, cells
-    next_place = images * CHUNKS * tl.cdiv(cells * ACROSS, BLOCK)
-    for other in tl.static_range(1, LEVELS):
-        own = tl.cast(all_cells[other], tl.int32)
-        inside = place >= next_place
-        level = tl.where(inside, other, level)
-        first = tl.where(inside, next_first, first)
-        cells = tl.where(inside, own, cells)
-        here = tl.where(inside, place - next_place, here)
-        next_first += own
-        next_place += images * CHUNKS * tl.cdiv(own * ACROSS, BLOCK)
-    return level, first, cells, here
+def at_optional(values, place, LEVELS: tl.constexpr):
+    """As `at`; None of None."""
+    if values is None:
+        return None
+    else:
+        return at(values, place, LEVELS)
+
+
+@triton.jit
+def plus_optional(p_first, offset):
+    """A pointer moved; None of None."""
+    if p_first is None:
+        return None
+    else:
+        return p_first + offset
 
 
 @triton.jit
@@ -65,73 +62,91 @@ def class_line(
     b_near = tl.load(p_index + o_near, mask=m_near, other=BACKGROUND)
     if tl.max((b_near != BACKGROUND).to(tl.int32), axis=0) == 0:
         b_loss, b_slope = background_focal(b_x, GAMMA)
-        b_loss *= 1.0 - alpha
+        total = tl.sum(b_loss, axis=0) * (1.0 - alpha)
         b_slope *= (1.0 - alpha) * gain
     else:
         o_cell = o_x // CLASSES
         b_index = tl.load(p_index + o_cell, mask=m_x, other=BACKGROUND)
         b_label = _look_up(p_labels, b_index)
         b_loss, b_slope = _focal(b_x, b_label == o_x - o_cell * CLASSES, b_label == IGNORED, alpha, gain, GAMMA)
+        total = tl.sum(b_loss, axis=0)
     if p_grad is not None:
         tl.store(p_grad + o_x, b_slope.to(p_grad.dtype.element_ty), mask=m_x)
-    return tl.sum(b_loss, axis=0)
+    return total
 
 
 @triton.jit
-def class_tiles(
+def class_tile(
     p_x,
     p_grad,
     p_index,
     p_labels,
     cells,
     block,
-    first_class,
     alpha,
     gain,
     CLASSES: tl.constexpr,
     GAMMA: tl.constexpr,
     TILE_C: tl.constexpr,
     TILE_L: tl.constexpr,
-    CHUNK_C: tl.constexpr,
 ):
-    """CHUNK_C classes of TILE_L locations of one image, contiguous; returns their loss."""
-    o_cell = block * TILE_L + tl.arange(0, TILE_L)
+    """TILE_C classes of TILE_L locations of one image, contiguous; returns their loss."""
+    CHUNKS: tl.constexpr = (CLASSES + TILE_C - 1) // TILE_C
+    chunk = block % CHUNKS
+    o_cell = block // CHUNKS * TILE_L + tl.arange(0, TILE_L)
+    o_class = chunk * TILE_C + tl.arange(0, TILE_C)
     m_cell = o_cell < cells
-    b_index = tl.load(p_index + o_cell, mask=m_cell, other=BACKGROUND)
-    b_total = tl.zeros([TILE_C, TILE_L], tl.float32)
-    if tl.max((b_index != BACKGROUND).to(tl.int32), axis=0) == 0:
-        for o_tile in range(first_class, tl.minimum(first_class + CHUNK_C, CLASSES), TILE_C):
-            o_class = o_tile + tl.arange(0, TILE_C)
-            o_x = o_class[:, None] * cells + o_cell[None, :]
-            m_x = _tile_mask(o_class, m_cell, CLASSES, TILE_C)
-            b_x = tl.load(p_x + o_x, mask=m_x, other=-float("inf")).to(tl.float32)
-            b_loss, b_slope = background_focal(b_x, GAMMA)
-            b_total += b_loss
-            if p_grad is not None:
-                b_slope *= (1.0 - alpha) * gain
-                tl.store(p_grad + o_x, b_slope.to(p_grad.dtype.element_ty), mask=m_x)
-        b_total *= 1.0 - alpha
+    o_x = o_class[:, None] * cells + o_cell[None, :]
+    if CLASSES % TILE_C == 0:
+        m_x = tl.broadcast_to(m_cell[None, :], [TILE_C, TILE_L])
     else:
-        b_label = _look_up(p_labels, b_index)
-        for o_tile in range(first_class, tl.minimum(first_class + CHUNK_C, CLASSES), TILE_C):
-            o_class = o_tile + tl.arange(0, TILE_C)
-            o_x = o_class[:, None] * cells + o_cell[None, :]
-            m_x = _tile_mask(o_class, m_cell, CLASSES, TILE_C)
-            b_x = tl.load(p_x + o_x, mask=m_x, other=-float("inf")).to(tl.float32)
-            m_own = b_label[None, :] == o_class[:, None]
-            b_loss, b_slope = _focal(b_x, m_own, (b_label == IGNORED)[None, :], alpha, gain, GAMMA)
-            b_total += b_loss
-            if p_grad is not None:
-                tl.store(p_grad + o_x, b_slope.to(p_grad.dtype.element_ty), mask=m_x)
-    return tl.sum(tl.sum(b_total, axis=1), axis=0)
+        m_x = (o_class < CLASSES)[:, None] & m_cell[None, :]
+    b_x = tl.load(p_x + o_x, mask=m_x, other=-float("inf")).to(tl.float32)
+    b_label = tl.load(p_index + o_cell, mask=m_cell, other=BACKGROUND)
+    busy = tl.max((b_label != BACKGROUND).to(tl.int32), axis=0)
+    if busy != 0:
+        b_label = _look_up(p_labels, b_label)
+        b_place = b_label - chunk * TILE_C
+        m_here = ((b_place >= 0) & (b_place < TILE_C)) | (b_label == IGNORED)
+        busy = tl.max(m_here.to(tl.int32), axis=0)
+    if busy == 0:
+        b_loss, b_slope = background_focal(b_x, GAMMA)
+        total = tl.sum(tl.sum(b_loss, axis=1), axis=0) * (1.0 - alpha)
+        b_slope *= (1.0 - alpha) * gain
+    else:
+        m_own = b_label[None, :] == o_class[:, None]
+        b_loss, b_slope = _focal(b_x, m_own, (b_label == IGNORED)[None, :], alpha, gain, GAMMA)
+        total = tl.sum(tl.sum(b_loss, axis=1), axis=0)
+    if p_grad is not None:
+        tl.store(p_grad + o_x, b_slope.to(p_grad.dtype.element_ty), mask=m_x)
+    return total
 
 
 @triton.jit
-def _tile_mask(o_class, m_cell, CLASSES: tl.constexpr, TILE_C: tl.constexpr):
-    if CLASSES % TILE_C == 0:
-        return tl.broadcast_to(m_cell[None, :], [TILE_C, m_cell.shape[0]])
-    else:
-        return (o_class < CLASSES)[:, None] & m_cell[None, :]
+def class_planes(
+    p_x,
+    p_grad,
+    p_index,
+    p_labels,
+    cells,
+    block,
+    alpha,
+    gain,
+    CLASSES: tl.constexpr,
+    GAMMA: tl.constexpr,
+    LINE: tl.constexpr,
+):
+    """LINE logits in a row of one image, contiguous, whatever planes they lie in; returns their loss."""
+    o_x = block * LINE + tl.arange(0, LINE)
+    m_x = o_x < CLASSES * cells
+    b_x = tl.load(p_x + o_x, mask=m_x, other=-float("inf")).to(tl.float32)
+    o_class = o_x // cells
+    b_index = tl.load(p_index + (o_x - o_class * cells), mask=m_x, other=BACKGROUND)
+    b_label = _look_up(p_labels, b_index)
+    b_loss, b_slope = _focal(b_x, b_label == o_class, b_label == IGNORED, alpha, gain, GAMMA)
+    if p_grad is not None:
+        tl.store(p_grad + o_x, b_slope.to(p_grad.dtype.element_ty), mask=m_x)
+    return tl.sum(b_loss, axis=0)
 
 
 @triton.jit
