@@ -49,7 +49,8 @@ def assemble(
     order, offsets = group_by_image(image_index[kept], len(image_ids))
     rows = kept[order]
     counts = {**(dropped or {}), NOT_FINITE: int((~finite).sum()), NO_AREA: int((finite & ~solid).sum())}
-    box_areas = sides.prod(axis=1)
+    with np.errstate(over="ignore"):
+        box_areas = sides.prod(axis=1)
     return DetectionData(
         name=name,
         categories=categories,

@@ -5,7 +5,9 @@ Source: cocodataset.org/#format-data.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -94,9 +96,10 @@ def read_coco(
     labels = _positions(path, "category", [a.category_id for a in annotations], np.array(categories.ids, np.int64))
     boxes = _boxes(annotations)
     areas = np.array([a.area for a in annotations], dtype=np.float64)
-    areas = np.where(np.isfinite(areas), areas, boxes[:, 2] * boxes[:, 3])
-    boxes[:, 2:] += boxes[:, :2]
-    return assemble(
+    with np.errstate(over="ignore"):
+        areas = np.where(np.isfinite(areas), areas, boxes[:, 2] * boxes[:, 3])
+        boxes[:, 2:] += boxes[:, :2]
+    data = assemble(
         name=name or path.stem,
         categories=categories,
         root=root,
@@ -111,6 +114,7 @@ def read_coco(
         box_ids=_box_ids(annotations),
         annotated=content.annotations is not None,
     )
+    return replace(data, notes=_repeated_ids(annotations))
 
 
 def coco_splits(folder: Path) -> dict[str, Split]:
@@ -263,6 +267,17 @@ def _box_ids(annotations: list[_Annotation]) -> np.ndarray:
     if len(numbers) < len(ids) or len(set(numbers)) < len(numbers):
         return np.arange(1, len(ids) + 1, dtype=np.int64)
     return np.array(numbers, dtype=np.int64)
+
+
+def _repeated_ids(annotations: list[_Annotation]) -> tuple[str, ...]:
+    counts = Counter(a.id for a in annotations if a.id is not None)
+    repeated = [i for i, count in counts.items() if count > 1]
+    if not repeated:
+        return ()
+    return (
+        f"{len(repeated)} annotation ids are used more than once: {_first(repeated)}; all boxes are kept, and numbered "
+        "from 1 (merged files? the same boxes twice?)",
+    )
 
 
 def _first(ids: Iterable[int], limit: int = 5) -> str:

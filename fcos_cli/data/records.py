@@ -69,6 +69,7 @@ class DetectionData:
         reader: how an image is read.
         annotated: False for a bare folder of images.
         dropped: what the reader left out and why, with counts, for the user to see.
+        notes: what else the reader met that the user should know, a sentence each.
     """
 
     name: str
@@ -86,6 +87,7 @@ class DetectionData:
     reader: ImageReader
     annotated: bool = True
     dropped: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_ids)

@@ -36,6 +36,8 @@ LARGER = (1.25, 1.5, 2.0)
 USUAL_RADIUS = 1.5
 WORTH = 0.1
 """Percent of all boxes: a change that recovers less is not advised."""
+MUCH_MORE_AMBIGUOUS, WORTH_AMBIGUITY = 1.5, 1.0
+"""A change after which so many times as many of the positives are ambiguous must recover this percent."""
 NEAR_ENOUGH = 0.8
 """Of two changes the one with fewer locations is advised, if it recovers this share of what the other does."""
 MOST_CHANGES = len(LARGER) + 4
@@ -102,7 +104,7 @@ def advise(data: DetectionData, recipe: Recipe, setting: Setting, cover: Cover) 
     reasons = why_missed(before)
     possible = list(changes(setting))
     tried = [attempt(change) for change in possible]
-    chosen = _best(tried)
+    chosen = _best(tried, before)
     if chosen is None:
         return Advice(before, reasons, _missed(data, before, reasons), tried, None)
     candidates = list(tried)
@@ -117,7 +119,7 @@ def advise(data: DetectionData, recipe: Recipe, setting: Setting, cover: Cover) 
             tried.append(both)
             if both["gain_percent"] >= tried[chosen]["gain_percent"] + WORTH:
                 candidates.append(both)
-    best = _best(candidates)
+    best = _best(candidates, before)
     advised = None if best is None else candidates[best]
     return Advice(before, reasons, _missed(data, before, reasons), tried, advised)
 
@@ -255,9 +257,11 @@ def _locations(coverage: LocationCoverage) -> int:
     )
 
 
-def _best(effects: list[Row]) -> int | None:
+def _best(effects: list[Row], before: LocationCoverage) -> int | None:
     """Position of the change to advise: of those that recover about the most, the one with the fewest locations."""
-    worth = [i for i, row in enumerate(effects) if row["gain_percent"] >= WORTH]
+    limit = MUCH_MORE_AMBIGUOUS * (before.ambiguity["ambiguous_percent"] or 0.0)
+    least = [WORTH if (row["ambiguous_percent"] or 0.0) <= limit else WORTH_AMBIGUITY for row in effects]
+    worth = [i for i, row in enumerate(effects) if row["gain_percent"] >= least[i]]
     most = max((effects[i]["gain"] for i in worth), default=0)
     near = [i for i in worth if effects[i]["gain"] >= NEAR_ENOUGH * most]
     return min(near, key=lambda i: (effects[i]["locations"], -effects[i]["gain"])) if near else None

@@ -90,7 +90,7 @@ def _measure(x: int, data: DetectionData, short: int, runs: int) -> Point:
 def _writes(boxes: NetworkBoxes, setting: Setting) -> Callable[[], None]:
     pyramid = setting.pyramid
     prepared = []
-    for begin, end in parts(boxes.offsets):
+    for begin, end in parts(boxes, setting):
         part = part_of(boxes, begin, end)
         found = claims(
             part.boxes,

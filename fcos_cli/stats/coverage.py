@@ -106,7 +106,8 @@ def _recall(data: DetectionData, boxes: NetworkBoxes, won: np.ndarray, setting: 
     recalled = np.asarray(won.any(axis=1))
     labels, areas = data.labels[boxes.rows], data.areas[boxes.rows]
     corners = data.boxes[boxes.rows]
-    sides = np.sqrt((corners[:, 2:] - corners[:, :2]).prod(axis=1))
+    with np.errstate(over="ignore"):
+        sides = np.sqrt((corners[:, 2:] - corners[:, :2]).prod(axis=1))
     found = np.bincount(labels, recalled, minlength=len(data.categories)).astype(int).tolist()
     counts = np.bincount(labels, minlength=len(data.categories)).tolist()
     sizes = (

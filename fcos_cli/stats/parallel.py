@@ -14,7 +14,7 @@ import numpy as np
 from fcos_cli.errors import SetupError
 from fcos_cli.stats.boxes import NetworkBoxes, Setting
 
-IMAGES_PER_PART, BOXES_PER_PART = 100, 10_000
+IMAGES_PER_PART, BOXES_PER_PART, LOCATIONS_PER_PART = 100, 10_000, 4_000_000
 SECONDS_WORTH_A_PROCESS = 2.0
 
 Step = Callable[[int], None]
@@ -51,7 +51,7 @@ def map_parts(
     Raises:
         SetupError: a process was killed, for want of memory most likely.
     """
-    runs = list(parts(boxes.offsets))
+    runs = list(parts(boxes, setting))
     tasks = (_task(boxes, columns, run, setting) for run in runs)
     workers = min(workers, len(runs))
     results = (work(*task) for task in tasks) if workers <= 1 else _in_processes(work, tasks, workers)
@@ -61,17 +61,19 @@ def map_parts(
         yield result
 
 
-def parts(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
-    """(first image, one past the last): a bounded number of images and, unless one image has more, of boxes.
+def parts(boxes: NetworkBoxes, setting: Setting) -> Iterator[tuple[int, int]]:
+    """(first image, one past the last): a bounded number of images, boxes and locations, but at least one image.
 
     Of no images there is one part, without any.
     """
-    begin, images = 0, len(offsets) - 1
+    begin, images = 0, len(boxes.offsets) - 1
     if not images:
         yield 0, 0
+    locations = setting.pyramid.grids_of(boxes.padded).prod(axis=2).sum(axis=1)
+    bounded = ((boxes.offsets, BOXES_PER_PART), (np.concatenate([[0], np.cumsum(locations)]), LOCATIONS_PER_PART))
     while begin < images:
-        fits = int(np.searchsorted(offsets, offsets[begin] + BOXES_PER_PART, side="right")) - 1
-        end = min(max(fits, begin + 1), begin + IMAGES_PER_PART, images)
+        fits = (int(np.searchsorted(ends, ends[begin] + most, side="right")) - 1 for ends, most in bounded)
+        end = max(min(*fits, begin + IMAGES_PER_PART, images), begin + 1)
         yield begin, end
         begin = end
 

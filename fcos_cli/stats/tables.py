@@ -60,9 +60,10 @@ def compute_tables(
     }
 
 
-def is_val2017(data: DetectionData) -> bool:
-    """Whether this is COCO val2017, of which the paper's figures are (it calls the set minival)."""
-    return (
+def is_the_papers(data: DetectionData, setting: Setting) -> bool:
+    """Whether the paper's figures are of this data, COCO val2017 (it calls the set minival), and this setting."""
+    usual = replace(Setting(), convention=setting.convention)
+    return setting == usual and (
         len(data) == _VAL2017_IMAGES
         and len(data.categories) == _VAL2017_CLASSES
         and int(data.image_ids.sum()) == _VAL2017_ID_SUM

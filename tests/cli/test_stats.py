@@ -1,6 +1,7 @@
 import csv
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -258,7 +259,9 @@ def test_advise(annotations, tmp_path):
     command = shlex.split(shown.stdout.splitlines()[-1].strip())
     assert command[:3] == ["fcos", "train", "r50"]
     recipe = tmp_path / "advised.toml"
-    recipe.write_text(to_toml(load_recipe("r50", command[4::2]).recipe))
+    advised = load_recipe("r50", command[4::2]).recipe
+    assert advised.data.dataset == path
+    recipe.write_text(to_toml(advised))
     assert values("bpr", "--data", path, "--recipe", recipe)["recalled"] == 3
 
 
@@ -416,3 +419,32 @@ def test_detections_mistakes(annotations, located, tmp_path):
         run("detections", "--data", path, "--predictions", located(DETECTIONS), "--short", 400)
     assert "--recipe" in caught.value.hint
     assert run("detections", "--data", path).exit_code == 2
+
+
+def test_repeated_annotation_ids_are_told(annotations, tmp_path):
+    content = json.loads(Path(annotations()).read_text())
+    for annotation in content["annotations"]:
+        annotation["id"] = 5
+    path = tmp_path / "repeated.json"
+    path.write_text(json.dumps(content))
+    result = run("bpr", "--data", path, "--json")
+    assert json.loads(result.stdout)["boxes"] == 3
+    assert "1 annotation ids are used more than once: 5" in result.stderr.replace("\n", " ")
+
+
+def test_boxes_beyond_all_numbers_say_nothing_else(annotations, recwarn):
+    path = annotations([*BOXES, (3, 7, [1, 1, 1e300, 1e300], 0)])
+    assert values("bpr", "--data", path)["boxes"] == 4
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_a_run_folder_names_its_recipe(annotations, tmp_path):
+    run_folder = tmp_path / "run"
+    run_folder.mkdir()
+    (run_folder / "recipe.toml").write_text(to_toml(load_recipe("r50", ["data.short_side=400"]).recipe))
+    assert values("bpr", "--data", annotations(), "--recipe", run_folder)["short_side"] == 400
+
+
+def test_published_figures_are_for_the_papers_setting(shared_data):
+    path = shared_data / "coco_val2017_boxes.json"
+    assert "published" not in run("tables", "--data", path, "--short", 400).stdout

@@ -6,7 +6,7 @@ import pytest
 
 from fcos_cli.errors import SetupError
 from fcos_cli.stats import parallel
-from fcos_cli.stats.boxes import Setting, network_boxes
+from fcos_cli.stats.boxes import NetworkBoxes, Setting, network_boxes
 from fcos_cli.stats.parallel import choose_workers, map_parts, part_of, parts
 
 
@@ -32,12 +32,16 @@ def boxes(make_data):
 def test_parts_hold_whole_images_and_all_of_them(boxes, monkeypatch):
     monkeypatch.setattr(parallel, "BOXES_PER_PART", 4)
     monkeypatch.setattr(parallel, "IMAGES_PER_PART", 3)
-    runs = list(parts(boxes.offsets))
+    runs = list(parts(boxes, Setting()))
     # The image of seven boxes stands alone; no other part has more than four boxes or three images.
     assert runs == [(0, 3), (3, 4), (4, 5), (5, 8)]
     rows = np.concatenate([part_of(boxes, *run).rows for run in runs])
     np.testing.assert_array_equal(rows, boxes.rows)
-    assert list(parts(np.zeros(1, np.int64))) == [(0, 0)]
+    none = NetworkBoxes(boxes.boxes[:0], np.zeros(1, np.int64), boxes.rows[:0], boxes.padded[:0], {})
+    assert list(parts(none, Setting())) == [(0, 0)]
+    # 800 x 800 pixels are 13,294 locations.
+    monkeypatch.setattr(parallel, "LOCATIONS_PER_PART", 30_000)
+    assert {end - begin for begin, end in parts(boxes, Setting())} == {1, 2}
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])

@@ -62,7 +62,7 @@ def advise(
         console.print_json({**about(data, setting, advice.before.boxes), **found})
         return
     _show(advice, f"{data.name}, {describe(setting)} ({setting.convention})")
-    _conclude(advice, request.recipe or USUAL_RECIPE)
+    _conclude(advice, request.recipe or USUAL_RECIPE, request.data)
     say_dropped(advice.before.boxes, setting)
     if list_file is not None:
         console.say(f"{len(advice.reasons)} boxes that nothing learns, with the reasons: {list_file}")
@@ -106,17 +106,19 @@ def _show(advice: "Advice", title: str) -> None:
     )
 
 
-def _conclude(advice: "Advice", recipe: str) -> None:
-    """The keys to set, ready to be typed, on stdout."""
+def _conclude(advice: "Advice", recipe: str, data: str) -> None:
+    """The keys to set, and the data, ready to be typed, on stdout."""
     if advice.advised is None:
         console.out.print("No change recovers a tenth of a percent of the boxes: keep the recipe as it is.")
         return
     advised = advice.advised
     console.out.print(
         f"Advice: {advised['change']}. It recovers {advised['gain']:,} more boxes than it loses "
-        f"({advised['gain_percent']:.2f} % of all), for {advised['locations']:.3g} times the locations:"
+        f"({advised['gain_percent']:.2f} % of all) for {advised['locations']:.3g} times the locations, hence about as "
+        f"much more time and memory; ambiguous positives: {figure(advised['ambiguous_percent'])} %, before "
+        f"{figure(advice.missed['ambiguous_percent'])} %."
     )
-    keys = " ".join(f"--set {shlex.quote(text)}" for text in advised["set"])
+    keys = " ".join(f"--set {shlex.quote(text)}" for text in [*advised["set"], f"data.dataset={data}"])
     console.out.print(f"  fcos train {shlex.quote(recipe)} {keys}", markup=False)
 
 

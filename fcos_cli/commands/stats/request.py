@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fcos_cli.errors import UsageError
+from fcos_cli.report import console
 
 if TYPE_CHECKING:
     from fcos_cli.data.records import DetectionData
@@ -47,7 +48,7 @@ class Request:
         str | None,
         typer.Option(
             "--recipe",
-            help="Take levels, ranges, sizes and centre sampling from it.",
+            help="Take levels, ranges, sizes and centre sampling from it, or from a run folder.",
             show_default=False,
             rich_help_panel=PANEL,
         ),
@@ -84,13 +85,22 @@ class Request:
         """The data set. Raises DataError where there is none."""
         from fcos_cli.data.datasets import open_data
 
-        return open_data(self.data, self.split)
+        data = open_data(self.data, self.split)
+        for note in data.notes:
+            console.warn(f"{data.name}: {note}")
+        return data
 
     def load_recipe(self) -> "Recipe | None":
-        """The recipe, where one is named. Raises RecipeError where it does not hold."""
+        """The recipe, where one is named; a run folder names the one it was trained with.
+
+        Raises RecipeError where it does not hold.
+        """
         from fcos_cli.recipe.load import load_recipe
 
-        return None if self.recipe is None else load_recipe(self.recipe).recipe
+        if self.recipe is None:
+            return None
+        trained = Path(self.recipe) / "recipe.toml"
+        return load_recipe(str(trained) if trained.is_file() else self.recipe).recipe
 
     def setting(self) -> "Setting":
         """The setting that the recipe trains with, or the paper's, with what the options say on top.

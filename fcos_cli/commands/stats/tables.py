@@ -34,7 +34,7 @@ def tables(request: Request) -> None:
     On COCO val2017 the paper's own figures stand beside them.
     """
     from fcos_cli.stats.boxes import CONVENTIONS
-    from fcos_cli.stats.tables import PASSES, PUBLISHED, compute_tables, is_val2017
+    from fcos_cli.stats.tables import PASSES, PUBLISHED, compute_tables, is_the_papers
 
     request.check_files()
     setting = request.setting()
@@ -45,7 +45,7 @@ def tables(request: Request) -> None:
             name: compute_tables(data, replace(setting, convention=name), workers=request.workers, step=step)
             for name in wanted
         }
-    published = {"published": PUBLISHED} if is_val2017(data) else {}
+    published = {"published": PUBLISHED} if is_the_papers(data, setting) else {}
     columns: dict[str, Tables] = {**published, **found}
     levels = describe(setting).split(",")[0]
     labels = {name: {key: label.format(levels=levels) for key, label in rows.items()} for name, rows in LABELS.items()}
