@@ -1,6 +1,6 @@
 """Launches the Triton kernels of `detection_loss` and `focal_loss`. They lie in `loss_forward_kernel.py`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -29,23 +29,30 @@ class _Cut(NamedTuple):
 
     CLASSES: int
     CLASSES_LAST: bool
+    WIDE: int
     TILE_C: int
     TILE_L: int
     NEAR: int
 
     @staticmethod
-    def of(classes: int, last: bool) -> "_Cut":
-        """Tiles of few classes where 8 would leave much of a tile empty; `NEAR`: locations that share a line."""
+    def of(classes: int, last: bool, size: int, cells: Sequence[int]) -> "_Cut":
+        """Tiles of few classes where 8 would leave much of a tile empty; `NEAR`: locations that share a line.
+
+        `WIDE` is 16 bytes, but half of that where planes that matter are not multiples of it, as those of P4 may be.
+        """
         tile_c = 8 if classes % 8 == 0 or classes > 32 else min(4, triton.next_power_of_2(classes))
         near = triton.next_power_of_2((TILE - 1) // max(classes, 1) + 2)
-        return _Cut(classes, last, tile_c, TILE // tile_c, near)
+        wide = 16 // size
+        if not last and sum(own for own in cells if own % wide) * 8 > sum(cells):
+            wide = 4
+        return _Cut(classes, last, wide, tile_c, TILE // tile_c, near)
 
     def programs(self, cells: int) -> int:
         """For one image of a level with so many cells."""
         if self.CLASSES_LAST:
             return triton.cdiv(cells * self.CLASSES, TILE)
         tiles = triton.cdiv(cells, self.TILE_L) * triton.cdiv(self.CLASSES, self.TILE_C)
-        return tiles if cells % 4 == 0 else triton.cdiv(cells * self.CLASSES, TILE)
+        return tiles if cells % self.WIDE == 0 else triton.cdiv(cells * self.CLASSES, TILE)
 
 
 def supports(outputs: Outputs) -> bool:
@@ -68,14 +75,14 @@ def launch(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gr
     classes = outputs.classes
     images, channels = classes[0].shape[:2]
     cells = [x.shape[2] * x.shape[3] for x in classes]
-    cut = _Cut.of(channels, is_last(classes))
+    cut = _Cut.of(channels, is_last(classes), classes[0].element_size(), cells)
     box_programs = [triton.cdiv(own, BOX_BLOCK) for own in cells]
     class_programs = [cut.programs(own) for own in cells]
     boxes, programs = sum(box_programs), sum(box_programs) + sum(class_programs)
     parts = torch.empty((programs + 2 * boxes) * images, dtype=torch.float32, device=classes[0].device)
     losses = tuple(parts.new_empty(()) for _ in range(3))
     columns = [x.shape[3] for x in classes]
-    levels = (cells, *(_begins(x) for x in (cells, box_programs, class_programs)), columns)
+    levels: tuple[Sequence[float], ...] = (cells, *(_begins(x) for x in (cells, box_programs, class_programs)), columns)
     levels = (*levels, settings.strides, settings.starts, settings.units)
     with torch.cuda.device_of(parts):
         if len(parts):
@@ -127,7 +134,7 @@ def supports_focal(logits: Tensor) -> bool:
 
 def launch_focal(logits: Tensor, labels: Tensor, alpha: float, gamma: float, gradient: Tensor | None = None) -> Tensor:
     """Sum of the focal loss of contiguous logits [M, C] with labels int32 [M]; writes the gradient. No normaliser."""
-    cut = _Cut.of(logits.shape[1], True)
+    cut = _Cut.of(logits.shape[1], True, logits.element_size(), [len(logits)])
     programs = cut.programs(len(logits))
     parts = torch.empty(programs, dtype=torch.float32, device=logits.device)
     loss = parts.new_empty(())
@@ -253,9 +260,10 @@ def _variant(
     if not kind:
         absent += ["p_boxes_out", "p_box_grads", "p_qualities", "p_quality_grads"]
         absent += ["p_scales", "p_boxes", "p_labels", "p_positives", "p_normalizer"]
+    cut = _Cut.of(classes, last, 4 if dtype == "float32" else 2, [])
     constants: dict[str, Any] = dict.fromkeys(absent)
     constants |= {"LEVELS": levels, "BOXES_LAST": last, "GAMMA": gamma, "EXP": False, "KIND": kind}
-    constants |= {"WEIGHTED": False, "LEARN_IOU": False, "BOX_BLOCK": BOX_BLOCK, **_Cut.of(classes, last)._asdict()}
+    constants |= {"WEIGHTED": False, "LEARN_IOU": False, "BOX_BLOCK": BOX_BLOCK, **cut._asdict()}
     signature |= dict.fromkeys(constants, "constexpr")
     signature = {argument: signature[argument] for argument in _detection_loss_fwd_kernel.arg_names}
     aligned = tuple(argument for argument in aligned if argument not in absent)
