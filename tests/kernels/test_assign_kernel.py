@@ -115,6 +115,14 @@ def test_ends_of_ranges_are_met_exactly(inclusive, levels):
     assert set(np.flatnonzero(index[0] == 0)) == levels
 
 
+def test_half_a_centre_square_is_rounded_once():
+    # 1.1 * 9 in float32 is above 9.9 in float32: the location at 0 lies on the edge, not inside
+    half = float(np.float32(1.1 * 9))
+    box = torch.tensor([(half - 16, -10.0, half + 16, 10.0)])
+    level = {"grids": [(1, 3)], "strides": [9], "starts": [0], "ranges": [(0, INF)], "radius": 1.1}
+    assert launched(box, torch.tensor([0, 1]), **level)[0].tolist() == [[-1, 0, 0]]
+
+
 def test_equal_areas_go_to_the_lower_row_and_close_ones_are_told_apart():
     level = {"grids": [(8, 8)], "strides": [8], "starts": [4], "ranges": [(0, INF)]}
     ties = torch.tensor([(0.0, 0, 32, 64), (0, 0, 64, 32), (0, 0, 32, 64)])
@@ -214,12 +222,12 @@ def test_strided_input():
 
 
 def test_wrong_offsets_never_lead_out_of_the_boxes():
-    # on a GPU nobody looks at the values beforehand
-    index, *_ = launched(BOXES, torch.tensor([0, 99, -5, 3]), **SMALL)
+    # on a GPU nobody looks at the values beforehand; what lies beside the boxes would match, if it were read
+    beside = torch.tensor([(0.0, 0, 40, 40)]).expand(99, 4)
+    boxes = torch.cat([beside, BOXES, beside]).to(DEVICE)[99:102]
+    index, *_ = launched(boxes, torch.tensor([0, 99, -5, 3]), **SMALL)
     right, *_ = launched(BOXES, torch.tensor([0, 3, 3, 3]), **SMALL)
-    assert torch.equal(index[0], right[0])
-    assert torch.equal(index[1], right[1])
-    assert torch.equal(index[2], right[0])
+    assert torch.equal(index, right[[0, 1, 0]])
 
 
 def test_too_many_pixels_are_refused():
