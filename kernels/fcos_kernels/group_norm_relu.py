@@ -87,7 +87,13 @@ def _group_norm_relu(inputs: list[Tensor], weight: Tensor, bias: Tensor, groups:
 
 @torch.library.custom_op("fcos_kernels::group_norm_relu_backward", mutates_args=())
 def _group_norm_relu_backward(
-    incoming: list[Tensor], inputs: list[Tensor], weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor
+    incoming: list[Tensor],
+    inputs: list[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    eps: float,
 ) -> Found:
     """Gradients of the inputs, of weight and of bias."""
     inputs, last = _alike(inputs)
@@ -101,7 +107,9 @@ def _group_norm_relu_backward(
     else:
         affine = weight.to(mean.dtype), bias.to(mean.dtype)
         levels = zip(incoming, inputs, mean.unbind(), rstd.unbind(), strict=True)
-        found = [_level_backward(dy, x, *affine, level_mean, level_rstd) for dy, x, level_mean, level_rstd in levels]
+        found = [
+            _level_backward(dy, x, *affine, level_mean, level_rstd, eps) for dy, x, level_mean, level_rstd in levels
+        ]
         gradients = [dx for dx, _, _ in found]
         by_weight, by_bias = (torch.stack([each[which] for each in found]).sum(0) for which in (1, 2))
     return gradients, by_weight.to(weight.dtype), by_bias.to(bias.dtype)
@@ -116,12 +124,20 @@ def _(inputs: list[Tensor], weight: Tensor, bias: Tensor, groups: int, eps: floa
 
 
 @_group_norm_relu_backward.register_fake
-def _(incoming: list[Tensor], inputs: list[Tensor], weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor) -> Found:
+def _(
+    incoming: list[Tensor],
+    inputs: list[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    eps: float,
+) -> Found:
     return [torch.empty_like(x) for x in _alike(inputs)[0]], torch.empty_like(weight), torch.empty_like(bias)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Found) -> None:
-    xs, weight, bias, _, _ = inputs
+    xs, weight, bias, _, ctx.eps = inputs
     ctx.levels = len(xs)
     ctx.save_for_backward(*xs, weight, bias, *output[1:])
 
@@ -129,7 +145,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Found) -> None:
 def _derive(ctx: Any, incoming: list[Tensor | None], *statistics: Tensor | None) -> tuple[Any, ...]:
     inputs, rest = list(ctx.saved_tensors[: ctx.levels]), ctx.saved_tensors[ctx.levels :]
     given = [torch.zeros_like(x) if dy is None else dy for dy, x in zip(incoming, inputs, strict=True)]
-    return *_group_norm_relu_backward(given, inputs, *rest), None, None
+    return *_group_norm_relu_backward(given, inputs, *rest, ctx.eps), None, None
 
 
 _group_norm_relu.register_autograd(_derive, setup_context=_setup_context)
@@ -145,13 +161,14 @@ def _level_forward(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: fl
 
 
 def _level_backward(
-    incoming: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor
+    incoming: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of one level's x, weight and bias."""
     if not x.numel():
         return torch.empty_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
-    backward = group_norm_relu_cpu.backward if x.device.type == "cpu" else _plain_backward
-    return backward(incoming, x, weight, bias, mean, rstd)
+    if x.device.type == "cpu":
+        return group_norm_relu_cpu.backward(incoming, x, weight, bias, mean, rstd, eps)
+    return _plain_backward(incoming, x, weight, bias, mean, rstd)
 
 
 def _plain_forward(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,11 +1,15 @@
 """GroupNorm and ReLU of one level on the CPU, out of PyTorch's fastest parts; the formula stands in group_norm_relu.py.
 
-Contiguous: native_group_norm and its backward. Channels-last: theirs subtracts E[x]^2 from E[x^2], and its bfloat16
-backward is 8 times slower than it need be; so a group's statistics are merged from its channels' (Chan), which
-BatchNorm's two-pass kernels find, as they find the sums of the backward. What is elementwise runs chunk by chunk in the
-caches.
+native_group_norm and its backward do most of it. Where they would not do well:
+
+- Channels-last, their variance is E[x^2] - E[x]^2: where the mean is large beside the deviation, a contiguous copy is
+  normalised, whose variance they find in two passes.
+- Channels-last, their half-precision kernels are slow on small images: contiguous copies again.
+- Channels-last, their backward is slow on large images (half-precision ten times): BatchNorm's kernels find the sums of
+  each channel, and what is elementwise runs band by band in the caches.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,9 +19,15 @@ from torch import Tensor
 aten = torch.ops.aten
 
 CHUNK = 1 << 20
-"""Elements of a chunk of rows; a few buffers of this size fit the caches of two cores."""
+"""Elements of a band of rows; a few buffers of this size fit the caches."""
 CONTIGUOUS_CHUNK = 1 << 22
 """Contiguous gradients up to this size need no copy, larger ones are made group by group."""
+SMALL_IMAGE = 1 << 17
+"""Elements of an image up to which channels-last tensors are not worth bands."""
+SMALL = 1 << 18
+"""Elements of a contiguous tensor up to which another normalisation costs less than a few calls more."""
+CANCELS = 2.0
+"""Mean in deviations from where E[x^2] - E[x]^2 is not trusted: it loses a factor 5 of float32's precision there."""
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -28,29 +38,112 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) ->
         weight, bias: [C], in the dtype of the statistics.
     """
     images, channels, rows, columns = x.shape
-    if x.is_contiguous():
-        out, mean, rstd = torch.native_group_norm(x, weight, bias, images, channels, rows * columns, groups, eps)
-        _rectify(out, _finite(mean, rstd, weight, bias))
-        return out, mean, rstd
-    mean, rstd = _statistics(x, weight.dtype, groups, eps)
-    scale, shift = affine(weight, bias, mean, rstd)
-    finite = _finite(scale, shift)
-    out = torch.empty_like(x)
-    scale_and_shift = _ScaleAndShift(scale, shift)
-    for image, band, into in _bands(x, out):
-        scale_and_shift(image, band, into)
-        _rectify(into, finite)
+    sizes = images, channels, rows * columns, groups
+    if not x.is_contiguous():
+        if not _copied(x):
+            out, mean, rstd = torch.native_group_norm(x, weight, bias, *sizes, eps)
+            if not _cancels(mean, rstd):
+                _rectify(out, mean, rstd, weight, bias)
+                return out, mean, rstd
+        out, mean, rstd = forward(x.contiguous(), weight, bias, groups, eps)
+        return out.contiguous(memory_format=torch.channels_last), mean, rstd
+    out, mean, rstd = torch.native_group_norm(x, weight, bias, *sizes, eps)
+    _rectify(out, mean, rstd, weight, bias)
     return out, mean, rstd
 
 
 def backward(
-    incoming: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor
+    incoming: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias; `incoming` is laid out as `x` is."""
-    scale, shift = affine(weight, bias, mean, rstd)
+    statistics = weight, bias, mean, rstd
     if x.is_contiguous():
-        return _contiguous_backward(incoming, x, weight, mean, rstd, scale, shift)
+        if x.numel() <= SMALL:
+            return _normalised_again(incoming, x, *statistics, eps)
+        return _contiguous_backward(incoming, x, *statistics)
+    if x[0].numel() > SMALL_IMAGE:
+        return _banded_backward(incoming, x, *statistics)
+    if not _copied(x):
+        return _small_backward(incoming, x, *statistics)
+    dx, for_weight, for_bias = backward(incoming.contiguous(), x.contiguous(), *statistics, eps)
+    return dx.contiguous(memory_format=torch.channels_last), for_weight, for_bias
 
+
+def affine(weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
+    """scale, shift [N, C] with output = max(scale x + shift, 0)."""
+    images, groups = mean.shape
+    scale = rstd[:, :, None] * weight.view(groups, -1)
+    shift = torch.addcmul(bias.view(groups, -1), mean[:, :, None], scale, value=-1)
+    return scale.view(images, -1), shift.view(images, -1)
+
+
+def input_slopes(
+    by_weight: Tensor, by_bias: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
+    """slope, offset [N, C] with dx = scale dy' + slope x + offset, from sums [N, C] over the locations.
+
+    Args:
+        by_weight, by_bias: sums of dy' xhat and of dy'.
+        size: elements of an image; G groups share them.
+    """
+    images, channels = by_weight.shape
+    groups = mean.shape[1]
+    along, across = ((sums * weight).view(images, groups, -1).sum(2) / (size / groups) for sums in (by_weight, by_bias))
+    slope = -along * rstd.square()
+    return each_channel(slope, channels), each_channel(-across * rstd - slope * mean, channels)
+
+
+def each_channel(values: Tensor, channels: int) -> Tensor:
+    """[N, G] -> [N, C]."""
+    images, groups = values.shape
+    return values[:, :, None].expand(images, groups, channels // groups).reshape(images, channels)
+
+
+def _copied(x: Tensor) -> bool:
+    """Whether a channels-last tensor is better copied."""
+    return x.element_size() == 2 and x[0].numel() <= SMALL_IMAGE
+
+
+def _cancels(mean: Tensor, rstd: Tensor) -> bool:
+    return not (mean * rstd).abs_().amax().item() <= CANCELS
+
+
+def _normalised_again(
+    incoming: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    images, channels, rows, columns = x.shape
+    sizes = images, channels, rows * columns, mean.shape[1]
+    out, _, _ = torch.native_group_norm(x, weight, bias, *sizes, eps)
+    passed = _pass_where_positive(incoming, out, out)
+    return _native_backward(passed, x, mean, rstd, weight)
+
+
+def _small_backward(
+    incoming: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of channels-last tensors in the dtype of the statistics."""
+    scale, shift = affine(weight, bias, mean, rstd)
+    out = torch.empty_like(x)
+    torch.addcmul(shift[:, None, None], x.permute(0, 2, 3, 1), scale[:, None, None], out=out.permute(0, 2, 3, 1))
+    return _native_backward(_pass_where_positive(incoming, out, out), x, mean, rstd, weight)
+
+
+def _native_backward(
+    passed: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    images, channels, rows, columns = x.shape
+    sizes = images, channels, rows * columns, mean.shape[1]
+    found: tuple[Tensor, Tensor, Tensor] = aten.native_group_norm_backward(
+        passed, x, mean, rstd, weight, *sizes, [True, True, True]
+    )
+    return found
+
+
+def _banded_backward(
+    incoming: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of channels-last tensors."""
+    scale, shift = affine(weight, bias, mean, rstd)
     channels = x.shape[1]
     means, rstds = (each_channel(values, channels).unbind() for values in (mean, rstd))
     grad_x = torch.empty_like(x)
@@ -75,62 +168,16 @@ def backward(
     return grad_x, by_weight.sum(0), by_bias.sum(0)
 
 
-def affine(weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
-    """scale, shift [N, C] with output = max(scale x + shift, 0)."""
-    channels = len(weight)
-    scale = each_channel(rstd, channels) * weight
-    return scale, bias - each_channel(mean, channels) * scale
-
-
-def input_slopes(
-    by_weight: Tensor, by_bias: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, size: int
-) -> tuple[Tensor, Tensor]:
-    """slope, offset [N, C] with dx = scale dy' + slope x + offset, from sums [N, C] over the locations.
-
-    Args:
-        by_weight, by_bias: sums of dy' xhat and of dy'.
-        size: elements of an image; G groups share them.
-    """
-    images, channels = by_weight.shape
-    groups = mean.shape[1]
-    along, across = ((sums * weight).view(images, groups, -1).sum(2) / (size / groups) for sums in (by_weight, by_bias))
-    slope = -along * rstd.square()
-    return each_channel(slope, channels), each_channel(-across * rstd - slope * mean, channels)
-
-
-def each_channel(values: Tensor, channels: int) -> Tensor:
-    """[N, G] -> [N, C]."""
-    return values.repeat_interleave(channels // values.shape[1], dim=1)
-
-
-def _statistics(x: Tensor, dtype: torch.dtype, groups: int, eps: float) -> tuple[Tensor, Tensor]:
-    images, channels = x.shape[:2]
-    means, variances = [], []
-    for image in x.split(1):
-        # in their dtype, the running values decide that of the statistics
-        running = torch.zeros(2, channels, dtype=dtype).unbind()
-        found = aten.batch_norm_update_stats(image, *running, 0.0)
-        means.append(found[0])
-        variances.append(found[1])
-    mean, variance = (torch.stack(values).view(images, groups, -1) for values in (means, variances))
-    merged = mean.mean(2)
-    spread = (mean - merged[:, :, None]).square().mean(2)
-    return merged, (variance.mean(2) + spread + eps).rsqrt()
-
-
 def _contiguous_backward(
-    incoming: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor, shift: Tensor
+    incoming: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    images, channels, rows, columns = x.shape
+    scale, shift = affine(weight, bias, mean, rstd)
+    images, channels = x.shape[:2]
     groups = mean.shape[1]
     at_once = max(1, CONTIGUOUS_CHUNK * groups // x[0].numel())
     if at_once >= images * groups:
-        passed = _passed(incoming, x, scale, shift)
-        found: tuple[Tensor, Tensor, Tensor] = aten.native_group_norm_backward(
-            passed, x, mean, rstd, weight, images, channels, rows * columns, groups, [True, True, True]
-        )
-        return found
-    grad, per_group = torch.empty_like(x), channels // groups
+        return _native_backward(_passed(incoming, x, scale, shift), x, mean, rstd, weight)
+    grad_x, per_group = torch.empty_like(x), channels // groups
     by_weight, by_bias = torch.zeros_like(weight), torch.zeros_like(weight)
     for image in range(images):
         for first in range(0, groups, at_once):
@@ -138,21 +185,11 @@ def _contiguous_backward(
             parts = slice(here.start * per_group, here.stop * per_group)
             some = x[image : image + 1, parts]
             passed = _passed(incoming[image : image + 1, parts], some, scale[image, parts], shift[image, parts])
-            grad[image, parts], for_weight, for_bias = aten.native_group_norm_backward(
-                passed,
-                some,
-                mean[image : image + 1, here].contiguous(),
-                rstd[image : image + 1, here].contiguous(),
-                weight[parts],
-                1,
-                some.shape[1],
-                rows * columns,
-                here.stop - here.start,
-                [True, True, True],
-            )
+            means, rstds = (values[image : image + 1, here].contiguous() for values in (mean, rstd))
+            grad_x[image, parts], for_weight, for_bias = _native_backward(passed, some, means, rstds, weight[parts])
             by_weight[parts] += for_weight
             by_bias[parts] += for_bias
-    return grad, by_weight, by_bias
+    return grad_x, by_weight, by_bias
 
 
 def _passed(incoming: Tensor, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -183,16 +220,12 @@ class _ScaleAndShift:
             torch.native_batch_norm(x, scale, shift, self.zero, self.one, False, 0.0, 0.0, out=(out, unused, unused))
 
 
-def _rectify(out: Tensor, finite: bool) -> None:
+def _rectify(out: Tensor, *made_with: Tensor) -> None:
     """ReLU in place. Half-precision numbers order as integers by their sign, but for NaN: only where there is none."""
-    if out.element_size() == 2 and finite:
+    if out.element_size() == 2 and all(math.isfinite(values.sum().item()) for values in made_with):
         out.view(torch.int16).clamp_min_(0)
     else:
         out.relu_()
-
-
-def _finite(*values: Tensor) -> bool:
-    return all(bool(value.isfinite().all()) for value in values)
 
 
 def _pass_where_positive(grad: Tensor, out: Tensor, into: Tensor) -> Tensor:

@@ -188,7 +188,7 @@ def _merging(channels: int, groups: int) -> dict[str, int]:
     return {"C": channels, "G": groups, "CHUNK": max(1, MERGED_AT_ONCE // block), "BLOCK_CG": block}
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _table(locations: tuple[int, ...], images: int, per_block: int, device: torch.device) -> tuple[int, Tensor]:
     rows, first = [], 0
     for size in locations:
