@@ -4,8 +4,8 @@ A program has one of two tasks, by its number. Box programs come first: BOX_BLOC
 they write the whole gradient of the box and the quality output, zeros where nothing is learnt. Class programs read
 logits once and write their gradient once: of contiguous logits a tile of TILE_C classes by TILE_L locations, of
 channels-last ones as many in a row. The index of their locations is read once for all of these classes. It says whether
-any of them is more than background; only then are labels looked up. Loads and stores are 16 bytes wide where the rows
-in memory (planes, or images) are a multiple of that.
+any of them is more than background; only then are labels looked up. Loads and stores are WIDE logits wide, 16 bytes or
+half of that, where the rows in memory (planes, or images) are a multiple of it; other planes go in a row as well.
 
 Every program writes its sums to a place of its own; a second kernel adds them up in float64, in a fixed order, and
 divides by the normalisers: the losses are the same on every run, bit for bit. Nothing waits for the GPU.
@@ -15,7 +15,7 @@ divides by the normalisers: the losses are the same on every run, bit for bit. N
 import triton
 import triton.language as tl
 
-from fcos_kernels.loss_tiles import at, at_optional, box_block, class_line, class_planes, class_tile, plus_optional
+from fcos_kernels.loss_tiles import at, box_block, class_line, class_planes, class_tile
 
 
 @triton.jit
@@ -41,6 +41,7 @@ def _detection_loss_fwd_kernel(
     LEVELS: tl.constexpr,
     CLASSES: tl.constexpr,
     CLASSES_LAST: tl.constexpr,
+    WIDE: tl.constexpr,
     BOXES_LAST: tl.constexpr,
     GAMMA: tl.constexpr,
     EXP: tl.constexpr,
@@ -65,10 +66,12 @@ def _detection_loss_fwd_kernel(
             level = _level(box_first, program, LEVELS)
             own = tl.cast(at(cells, level, LEVELS), tl.int32)
             box, quality, for_scale = box_block(
-                at(p_boxes_out, level, LEVELS) + image * 4 * own,
-                plus_optional(at_optional(p_box_grads, level, LEVELS), image * 4 * own),
-                plus_optional(at_optional(p_qualities, level, LEVELS), image * own),
-                plus_optional(at_optional(p_quality_grads, level, LEVELS), image * own),
+                p_boxes_out,
+                p_box_grads,
+                p_qualities,
+                p_quality_grads,
+                level,
+                image * own,
                 p_index + (image * locations + tl.cast(at(first, level, LEVELS), tl.int32)),
                 p_boxes,
                 own,
@@ -81,6 +84,7 @@ def _detection_loss_fwd_kernel(
                 positives,
                 tl.load(p_normalizer).to(tl.float32),
                 smoothing,
+                LEVELS,
                 BOXES_LAST,
                 EXP,
                 KIND,
@@ -99,7 +103,8 @@ def _detection_loss_fwd_kernel(
             gain /= positives
         total = _class_block(
             at(p_classes, level, LEVELS),
-            at_optional(p_class_grads, level, LEVELS),
+            p_class_grads,
+            level,
             p_index + (image * locations + tl.cast(at(first, level, LEVELS), tl.int32)),
             p_labels,
             image * CLASSES,
@@ -107,8 +112,10 @@ def _detection_loss_fwd_kernel(
             program - box_programs - tl.cast(at(class_first, level, LEVELS), tl.int32),
             alpha,
             gain,
+            LEVELS,
             CLASSES,
             CLASSES_LAST,
+            WIDE,
             GAMMA,
             TILE_C,
             TILE_L,
@@ -130,7 +137,8 @@ def _level(firsts, place, LEVELS: tl.constexpr):
 @triton.jit
 def _class_block(
     p_x,
-    p_grad,
+    p_grads,
+    level,
     p_index,
     p_labels,
     planes,
@@ -138,8 +146,10 @@ def _class_block(
     block,
     alpha,
     gain,
+    LEVELS: tl.constexpr,
     CLASSES: tl.constexpr,
     LAST: tl.constexpr,
+    WIDE: tl.constexpr,
     GAMMA: tl.constexpr,
     TILE_C: tl.constexpr,
     TILE_L: tl.constexpr,
@@ -147,41 +157,31 @@ def _class_block(
 ):
     """A block of an image that begins `planes` planes of `cells` into the level.
 
-    A compiler that knows rows to be multiples of so many logits makes wide loads and stores, hence the branches.
+    Rows that are multiples of WIDE logits have a branch of their own: a compiler that knows it makes wide loads.
     """
-    WIDE: tl.constexpr = 128 // p_x.dtype.element_ty.primitive_bitwidth
     total = 0.0
     if LAST:
         if cells * CLASSES % WIDE == 0:
             size = cells * CLASSES // WIDE * WIDE
-            o_image = planes // CLASSES * size
             total = class_line(
-                p_x + o_image, plus_optional(p_grad, o_image), p_index, p_labels, size, block, alpha, gain,
-                CLASSES, GAMMA, TILE_C * TILE_L, NEAR,
+                p_x, p_grads, level, planes // CLASSES * size, p_index, p_labels, size, block, alpha, gain,
+                LEVELS, CLASSES, GAMMA, TILE_C * TILE_L, NEAR,
             )  # fmt: skip
         else:
-            o_image = planes * cells
             total = class_line(
-                p_x + o_image, plus_optional(p_grad, o_image), p_index, p_labels, cells * CLASSES, block, alpha, gain,
-                CLASSES, GAMMA, TILE_C * TILE_L, NEAR,
+                p_x, p_grads, level, planes * cells, p_index, p_labels, cells * CLASSES, block, alpha, gain,
+                LEVELS, CLASSES, GAMMA, TILE_C * TILE_L, NEAR,
             )  # fmt: skip
     elif cells % WIDE == 0:
-        o_image = planes * (cells // WIDE * WIDE)
+        row = cells // WIDE * WIDE
         total = class_tile(
-            p_x + o_image, plus_optional(p_grad, o_image), p_index, p_labels, cells // WIDE * WIDE, block, alpha, gain,
-            CLASSES, GAMMA, TILE_C, TILE_L,
-        )  # fmt: skip
-    elif cells % 4 == 0:
-        o_image = planes * (cells // 4 * 4)
-        total = class_tile(
-            p_x + o_image, plus_optional(p_grad, o_image), p_index, p_labels, cells // 4 * 4, block, alpha, gain,
-            CLASSES, GAMMA, TILE_C, TILE_L,
+            p_x, p_grads, level, planes * row, p_index, p_labels, row, block, alpha, gain,
+            LEVELS, CLASSES, GAMMA, TILE_C, TILE_L,
         )  # fmt: skip
     else:
-        o_image = planes * cells
         total = class_planes(
-            p_x + o_image, plus_optional(p_grad, o_image), p_index, p_labels, cells, block, alpha, gain,
-            CLASSES, GAMMA, TILE_C * TILE_L,
+            p_x, p_grads, level, planes * cells, p_index, p_labels, cells, block, alpha, gain,
+            LEVELS, CLASSES, GAMMA, TILE_C * TILE_L,
         )  # fmt: skip
     return total
 
@@ -202,9 +202,10 @@ def _detection_loss_add_kernel(
     what = tl.program_id(0)
     begin, end = tl.cast(at(ends[0], what, SUMS), tl.int32), tl.cast(at(ends[1], what, SUMS), tl.int32)
     b_total = tl.zeros([BLOCK], tl.float64)
-    for o_block in range(begin, end, BLOCK):
-        o_part = o_block + tl.arange(0, BLOCK)
+    while begin < end:
+        o_part = begin + tl.arange(0, BLOCK)
         b_total += tl.load(p_parts + o_part, mask=o_part < end, other=0.0).to(tl.float64)
+        begin += BLOCK
     total = tl.sum(b_total, axis=0)
     if what < LOSSES:
         if p_positives is not None:

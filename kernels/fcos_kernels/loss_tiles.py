@@ -20,43 +20,28 @@ def at(values, place, LEVELS: tl.constexpr):
 
 
 @triton.jit
-def at_optional(values, place, LEVELS: tl.constexpr):
-    """As `at`; None of None."""
-    if values is None:
-        return None
-    else:
-        return at(values, place, LEVELS)
-
-
-@triton.jit
-def plus_optional(p_first, offset):
-    """A pointer moved; None of None."""
-    if p_first is None:
-        return None
-    else:
-        return p_first + offset
-
-
-@triton.jit
 def class_line(
     p_x,
-    p_grad,
+    p_grads,
+    level,
+    o_image,
     p_index,
     p_labels,
     size,
     block,
     alpha,
     gain,
+    LEVELS: tl.constexpr,
     CLASSES: tl.constexpr,
     GAMMA: tl.constexpr,
     LINE: tl.constexpr,
     NEAR: tl.constexpr,
 ):
-    """LINE logits of one image, channels-last; returns their loss. `size`: logits of the image."""
+    """LINE logits of one image, channels-last; returns their loss. `size`: logits of an image."""
     begin = block * LINE
     o_x = begin + tl.arange(0, LINE)
     m_x = o_x < size
-    b_x = tl.load(p_x + o_x, mask=m_x, other=-float("inf")).to(tl.float32)
+    b_x = tl.load(p_x + o_image + o_x, mask=m_x, other=-float("inf")).to(tl.float32)
     o_near = begin // CLASSES + tl.arange(0, NEAR)
     m_near = (o_near * CLASSES < begin + LINE) & (o_near < size // CLASSES)
     b_near = tl.load(p_index + o_near, mask=m_near, other=BACKGROUND)
@@ -70,7 +55,8 @@ def class_line(
         b_label = _look_up(p_labels, b_index)
         b_loss, b_slope = _focal(b_x, b_label == o_x - o_cell * CLASSES, b_label == IGNORED, alpha, gain, GAMMA)
         total = tl.sum(b_loss, axis=0)
-    if p_grad is not None:
+    if p_grads is not None:
+        p_grad = at(p_grads, level, LEVELS) + o_image
         tl.store(p_grad + o_x, b_slope.to(p_grad.dtype.element_ty), mask=m_x)
     return total
 
@@ -78,13 +64,16 @@ def class_line(
 @triton.jit
 def class_tile(
     p_x,
-    p_grad,
+    p_grads,
+    level,
+    o_image,
     p_index,
     p_labels,
     cells,
     block,
     alpha,
     gain,
+    LEVELS: tl.constexpr,
     CLASSES: tl.constexpr,
     GAMMA: tl.constexpr,
     TILE_C: tl.constexpr,
@@ -101,7 +90,7 @@ def class_tile(
         m_x = tl.broadcast_to(m_cell[None, :], [TILE_C, TILE_L])
     else:
         m_x = (o_class < CLASSES)[:, None] & m_cell[None, :]
-    b_x = tl.load(p_x + o_x, mask=m_x, other=-float("inf")).to(tl.float32)
+    b_x = tl.load(p_x + o_image + o_x, mask=m_x, other=-float("inf")).to(tl.float32)
     b_label = tl.load(p_index + o_cell, mask=m_cell, other=BACKGROUND)
     busy = tl.max((b_label != BACKGROUND).to(tl.int32), axis=0)
     if busy != 0:
@@ -117,7 +106,8 @@ def class_tile(
         m_own = b_label[None, :] == o_class[:, None]
         b_loss, b_slope = _focal(b_x, m_own, (b_label == IGNORED)[None, :], alpha, gain, GAMMA)
         total = tl.sum(tl.sum(b_loss, axis=1), axis=0)
-    if p_grad is not None:
+    if p_grads is not None:
+        p_grad = at(p_grads, level, LEVELS) + o_image
         tl.store(p_grad + o_x, b_slope.to(p_grad.dtype.element_ty), mask=m_x)
     return total
 
@@ -125,13 +115,16 @@ def class_tile(
 @triton.jit
 def class_planes(
     p_x,
-    p_grad,
+    p_grads,
+    level,
+    o_image,
     p_index,
     p_labels,
     cells,
     block,
     alpha,
     gain,
+    LEVELS: tl.constexpr,
     CLASSES: tl.constexpr,
     GAMMA: tl.constexpr,
     LINE: tl.constexpr,
@@ -139,12 +132,13 @@ def class_planes(
     """LINE logits in a row of one image, contiguous, whatever planes they lie in; returns their loss."""
     o_x = block * LINE + tl.arange(0, LINE)
     m_x = o_x < CLASSES * cells
-    b_x = tl.load(p_x + o_x, mask=m_x, other=-float("inf")).to(tl.float32)
+    b_x = tl.load(p_x + o_image + o_x, mask=m_x, other=-float("inf")).to(tl.float32)
     o_class = o_x // cells
     b_index = tl.load(p_index + (o_x - o_class * cells), mask=m_x, other=BACKGROUND)
     b_label = _look_up(p_labels, b_index)
     b_loss, b_slope = _focal(b_x, b_label == o_class, b_label == IGNORED, alpha, gain, GAMMA)
-    if p_grad is not None:
+    if p_grads is not None:
+        p_grad = at(p_grads, level, LEVELS) + o_image
         tl.store(p_grad + o_x, b_slope.to(p_grad.dtype.element_ty), mask=m_x)
     return tl.sum(b_loss, axis=0)
 
@@ -170,10 +164,12 @@ def _focal(b_x, m_own, m_ignored, alpha, gain, GAMMA: tl.constexpr):
 
 @triton.jit
 def box_block(
-    p_output,
-    p_grad,
-    p_quality,
-    p_quality_grad,
+    p_outputs,
+    p_grads,
+    p_qualities,
+    p_quality_grads,
+    level,
+    o_image,
     p_index,
     p_boxes,
     cells,
@@ -186,6 +182,7 @@ def box_block(
     positives,
     normalizer,
     smoothing,
+    LEVELS: tl.constexpr,
     LAST: tl.constexpr,
     EXP: tl.constexpr,
     KIND: tl.constexpr,
@@ -206,6 +203,7 @@ def box_block(
     b_t, b_r, b_b, b_q = b_l, b_l, b_l, b_l
     box, quality, for_scale = 0.0, 0.0, 0.0
     if tl.max(b_index, axis=0) >= 0:
+        p_output = at(p_outputs, level, LEVELS) + o_image * 4
         x_l = tl.load(p_output + o_l, mask=m_own, other=0.0).to(tl.float32)
         x_t = tl.load(p_output + (o_l + step), mask=m_own, other=0.0).to(tl.float32)
         x_r = tl.load(p_output + (o_l + 2 * step), mask=m_own, other=0.0).to(tl.float32)
@@ -239,18 +237,20 @@ def box_block(
         for_scale = tl.sum(tl.where(m_own, d_l * x_l + d_t * x_t + d_r * x_r + d_b * x_b, 0.0), axis=0)
         b_l, b_t = tl.where(m_own, d_l * scale, 0.0), tl.where(m_own, d_t * scale, 0.0)
         b_r, b_b = tl.where(m_own, d_r * scale, 0.0), tl.where(m_own, d_b * scale, 0.0)
-        if p_quality is not None:
-            x_q = tl.load(p_quality + o_cell, mask=m_own, other=0.0).to(tl.float32)
+        if p_qualities is not None:
+            x_q = tl.load(at(p_qualities, level, LEVELS) + o_image + o_cell, mask=m_own, other=0.0).to(tl.float32)
             b_goal = b_iou if LEARN_IOU else b_center
             b_p, _, _, b_softplus = sigmoid_parts(x_q)
             quality = tl.sum(tl.where(m_own, b_softplus - b_goal * x_q, 0.0), axis=0)
             b_q = tl.where(m_own, (b_p - b_goal) / positives, 0.0)
-    if p_grad is not None:
+    if p_grads is not None:
+        p_grad = at(p_grads, level, LEVELS) + o_image * 4
         kind = p_grad.dtype.element_ty
         tl.store(p_grad + o_l, b_l.to(kind), mask=m_cell)
         tl.store(p_grad + (o_l + step), b_t.to(kind), mask=m_cell)
         tl.store(p_grad + (o_l + 2 * step), b_r.to(kind), mask=m_cell)
         tl.store(p_grad + (o_l + 3 * step), b_b.to(kind), mask=m_cell)
-    if p_quality_grad is not None:
+    if p_quality_grads is not None:
+        p_quality_grad = at(p_quality_grads, level, LEVELS) + o_image
         tl.store(p_quality_grad + o_cell, b_q.to(p_quality_grad.dtype.element_ty), mask=m_cell)
     return box, quality, for_scale
