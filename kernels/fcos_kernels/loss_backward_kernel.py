@@ -11,7 +11,7 @@ from torch import Tensor
 from fcos_kernels.loss_types import FLOAT16_GAIN
 from fcos_kernels.variants import Variant
 
-BLOCK, STEPS, WARPS = 4096, 4, 4
+BLOCK, STEPS, WARPS = 2048, 8, 4
 
 
 @triton.jit
