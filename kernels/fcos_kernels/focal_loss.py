@@ -20,7 +20,7 @@ from fcos_kernels import dispatch
 from fcos_kernels.checks import LOGIT_DTYPES, check_same_device, check_tensor
 from fcos_kernels.loss_scale import refuse_second_use, scale
 
-CPU_CHUNK_PER_THREAD = 1 << 16
+CPU_CHUNK_PER_THREAD = 1 << 17
 DEVICE_CHUNK = 1 << 24
 LOG1P_LIMIT = 0.9
 
