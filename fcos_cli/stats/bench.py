@@ -17,9 +17,8 @@ from fcos_cli.data.images import read_from_folder
 from fcos_cli.data.records import Categories, DetectionData
 from fcos_cli.errors import FcosError
 from fcos_cli.stats.boxes import NetworkBoxes, Setting, network_boxes
-from fcos_cli.stats.painting import paint_all
+from fcos_cli.stats.painting import claims_of, paint_all
 from fcos_cli.stats.parallel import part_of, parts
-from fcos_kernels.paint import claims
 
 IMAGES = (500, 1000, 2000, 5000, 10_000)
 BOXES = (1, 7, 20, 60, 200, 600, 2000)
@@ -88,20 +87,9 @@ def _measure(x: int, data: DetectionData, short: int, runs: int) -> Point:
 
 
 def _writes(boxes: NetworkBoxes, setting: Setting) -> Callable[[], None]:
-    pyramid = setting.pyramid
     prepared = []
     for begin, end in parts(boxes, setting):
-        part = part_of(boxes, begin, end)
-        found = claims(
-            part.boxes,
-            part.offsets,
-            grids=pyramid.grids_of(part.padded),
-            strides=pyramid.strides,
-            starts=pyramid.starts,
-            ranges=pyramid.ranges,
-            radius=setting.radius,
-            inclusive=setting.inclusive,
-        )
+        found = claims_of(part_of(boxes, begin, end), setting)
         prepared.append((found.cells, [(cell, claim.astype(np.int32)) for cell, claim in found.blocks()]))
 
     canvas = np.empty(max(cells for cells, _ in prepared), np.int32)

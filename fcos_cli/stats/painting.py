@@ -11,7 +11,7 @@ import numpy as np
 
 from fcos_cli.stats.boxes import NetworkBoxes, Setting
 from fcos_cli.stats.parallel import Columns, Step, map_parts
-from fcos_kernels.paint import claims
+from fcos_kernels.paint import Claims, claims
 
 KEYS_AT_ONCE = 1 << 22
 
@@ -45,10 +45,10 @@ def paint_all(
     return _merge(list(map_parts(_paint_part, boxes, (labels,), setting, workers=workers, step=step)))
 
 
-def _paint_part(boxes: NetworkBoxes, columns: Columns, setting: Setting) -> Painting:
-    (labels,) = columns
+def claims_of(boxes: NetworkBoxes, setting: Setting) -> Claims:
+    """The cells that each box may have, in painting order."""
     pyramid = setting.pyramid
-    found = claims(
+    return claims(
         boxes.boxes,
         boxes.offsets,
         grids=pyramid.grids_of(boxes.padded),
@@ -58,6 +58,12 @@ def _paint_part(boxes: NetworkBoxes, columns: Columns, setting: Setting) -> Pain
         radius=setting.radius,
         inclusive=setting.inclusive,
     )
+
+
+def _paint_part(boxes: NetworkBoxes, columns: Columns, setting: Setting) -> Painting:
+    (labels,) = columns
+    pyramid = setting.pyramid
+    found = claims_of(boxes, setting)
     shape = len(labels), len(pyramid.levels)
     # A claim's place in the array [T, P].
     place = found.row * shape[1] + found.level
