@@ -8,7 +8,18 @@ programs that have no need of torch.
 from importlib import import_module
 from types import ModuleType
 
-__all__ = ["assign", "box_loss", "decode", "dispatch", "focal_loss", "loss", "nms", "paint", "reference"]
+__all__ = [
+    "assign",
+    "box_loss",
+    "decode",
+    "dispatch",
+    "focal_loss",
+    "group_norm_relu",
+    "loss",
+    "nms",
+    "paint",
+    "reference",
+]
 
 
 def __getattr__(name: str) -> ModuleType:
