@@ -20,7 +20,7 @@ from fcos_kernels import dispatch
 from fcos_kernels.checks import LOGIT_DTYPES, check_same_device, check_tensor
 from fcos_kernels.loss_scale import refuse_second_use, scale
 
-CPU_CHUNK_PER_THREAD = 1 << 17
+CPU_CHUNK_PER_THREAD = 1 << 18
 DEVICE_CHUNK = 1 << 24
 LOG1P_LIMIT = 0.9
 
@@ -127,22 +127,36 @@ def focal_sum(
         grad_scale: scalar on the logits' device.
         grad: as `torch.empty_like(logits)`.
     """
-    chosen = logits[positives].to(compute_dtype(logits))
-    background = logits
-    if ignored is not None:
-        # -inf is background with loss 0 and gradient 0; the gradient's buffer holds the masked logits until then
-        background = (logits.clone() if grad is None else grad.copy_(logits)).masked_fill_(ignored, -torch.inf)
-    scale = None if grad_scale is None else grad_scale * (1 - alpha)
-    line = None if grad is None else _line(grad)
-    total = _background(_line(background), line, gamma, scale) * (1 - alpha)
-
-    log_p, log_q = torch.nn.functional.logsigmoid(chosen), torch.nn.functional.logsigmoid(-chosen)
-    p, q = chosen.sigmoid(), chosen.neg().sigmoid()
-    gain = -alpha * q**gamma * log_p + (1 - alpha) * p**gamma * log_q
+    total = background_sum(logits, ignored, alpha, gamma, grad_scale, grad)
+    gain, slope = positive_terms(logits[positives].to(compute_dtype(logits)), alpha, gamma)
     if grad is not None and grad_scale is not None:
-        slope = alpha * q**gamma * (gamma * p * log_p - q)
         grad[positives] = (slope * grad_scale).to(grad.dtype)
     return total + gain.sum(dtype=torch.float64)
+
+
+def background_sum(
+    logits: Tensor,
+    ignored: Tensor | None,
+    alpha: float,
+    gamma: float,
+    grad_scale: Tensor | None = None,
+    grad: Tensor | None = None,
+) -> Tensor:
+    """As `focal_sum`, with every logit taken as background."""
+    if ignored is not None:
+        # -inf is background with loss 0 and gradient 0; the gradient's buffer holds the masked logits until then
+        logits = (logits.clone() if grad is None else grad.copy_(logits)).masked_fill_(ignored, -torch.inf)
+    scale = None if grad_scale is None else grad_scale * (1 - alpha)
+    line = None if grad is None else _line(grad)
+    return _background(_line(logits), line, gamma, scale) * (1 - alpha)
+
+
+def positive_terms(chosen: Tensor, alpha: float, gamma: float) -> tuple[Tensor, Tensor]:
+    """Of positive logits: what the loss of each is more than that of a background, and the loss's derivative."""
+    log_p, log_q = torch.nn.functional.logsigmoid(chosen), torch.nn.functional.logsigmoid(-chosen)
+    p, q = chosen.sigmoid(), chosen.neg().sigmoid()
+    weight = alpha * q**gamma
+    return (1 - alpha) * p**gamma * log_q - weight * log_p, weight * (gamma * p * log_p - q)
 
 
 def dense(tensor: Tensor) -> Tensor:
@@ -157,7 +171,10 @@ def _line(tensor: Tensor) -> Tensor:
 
 
 def _background(logits: Tensor, grad: Tensor | None, gamma: float, scale: Tensor | None) -> Tensor:
-    """Sum of -p^g log(1 - p) over a line of logits, float64 scalar; writes its derivative times `scale` into `grad`."""
+    """Sum of -p^g log(1 - p) over a line of logits, float64 scalar; writes its derivative times `scale` into `grad`.
+
+    With w = p^g and t = w log(1 - p) the derivative is p w - g (1 - p) t.
+    """
     dtype = compute_dtype(logits)
     on_cpu = logits.device.type == "cpu"
     chunk = CPU_CHUNK_PER_THREAD * torch.get_num_threads() if on_cpu else DEVICE_CHUNK
@@ -165,21 +182,23 @@ def _background(logits: Tensor, grad: Tensor | None, gamma: float, scale: Tensor
     total = torch.zeros((), dtype=torch.float64, device=logits.device)
     for begin in range(0, logits.numel(), chunk):
         x = logits[begin : begin + chunk]
-        p, log_q, weight = scratch[:, : len(x)].unbind()
+        p, t, weight = scratch[:, : len(x)].unbind()
         x = x if x.dtype == dtype else weight.copy_(x)
         torch.sigmoid(x, out=p)
         if on_cpu and p.amax() <= LOG1P_LIMIT:
-            torch.neg(p, out=log_q).log1p_()
+            torch.neg(p, out=t).log1p_()
         else:
-            torch.ops.aten.softplus.out(x, out=log_q).neg_()
+            torch.ops.aten.softplus.out(x, out=t).neg_()
         if gamma == 2:
             torch.mul(p, p, out=weight)
         else:
             torch.pow(p, gamma, out=weight)
-        negated = log_q.mul_(weight)
-        total -= negated.sum()
+        total -= t.mul_(weight).sum()
         if grad is not None and scale is not None:
-            negated.addcmul_(p, negated, value=-1)
-            weight.mul_(p).add_(negated, alpha=-gamma)
-            torch.mul(weight, scale, out=grad[begin : begin + chunk])
+            part = grad[begin : begin + chunk]
+            if gamma > 0:
+                t.addcmul_(p, t, value=-1).addcmul_(p, weight, value=-1 / gamma)
+                torch.mul(t, -gamma * scale, out=part)
+            else:
+                torch.mul(p, scale, out=part)
     return total

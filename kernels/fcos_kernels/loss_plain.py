@@ -1,13 +1,13 @@
 """The detection loss in plain PyTorch, written for the CPU; also what a GPU runs where Triton is not used.
 
-Each level's logits go through `focal_sum`; boxes and qualities are gathered at the positives of all levels together.
+Each level's logits are taken as background; then what the positives of all levels are more is computed at once.
 """
 
 import torch
 from torch import Tensor
 
 from fcos_kernels.box_loss import box_terms
-from fcos_kernels.focal_loss import compute_dtype, focal_sum
+from fcos_kernels.focal_loss import background_sum, compute_dtype, positive_terms
 from fcos_kernels.locations import centerness, distances, positives_by_level, split_locations
 from fcos_kernels.loss_types import FLOAT16_GAIN, MAX_DISTANCE, MAX_EXPONENT, Gradients, Outputs, Settings, Targets
 
@@ -17,41 +17,41 @@ def losses(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gr
     index, positives = targets.index, targets.positives
     dtype = compute_dtype(outputs.classes[0])
     grids = [(x.shape[2], x.shape[3]) for x in outputs.classes]
-    cells = []
-    raw, target, qualities = [], [], []
+    cells, class_cells = [], []
+    chosen, raw, target, qualities = [], [], [], []
     class_total = torch.zeros((), dtype=torch.float64, device=index.device)
     any_ignored = bool((index == -2).any())
+    half = outputs.classes[0].dtype == torch.float16
+    class_scale = index.new_full((), FLOAT16_GAIN, dtype=dtype) if half else positives.to(dtype).reciprocal()
     begin = 0
     for level, (image, location, row) in enumerate(positives_by_level(index, grids)):
         rows, columns = grids[level]
         y, x = torch.div(location, max(columns, 1), rounding_mode="floor"), location % max(columns, 1)
         cells.append((image, y, x))
+        class_cells.append((image, targets.labels[row].long(), y, x))
         logits = outputs.classes[level]
-        grad_scale = None
-        if gradients.classes:
-            half = logits.dtype == torch.float16
-            grad_scale = index.new_full((), FLOAT16_GAIN, dtype=dtype) if half else positives.to(dtype).reciprocal()
         ignored = None
         if any_ignored:
             ignored = (index[:, begin : begin + rows * columns] == -2).view(-1, 1, rows, columns)
-        class_total += focal_sum(
-            logits,
-            (image, targets.labels[row].long(), y, x),
-            ignored,
-            settings.alpha,
-            settings.gamma,
-            grad_scale,
-            gradients.classes[level] if gradients.classes else None,
-        )
+        grad = gradients.classes[level] if gradients.classes else None
+        class_total += background_sum(logits, ignored, settings.alpha, settings.gamma, class_scale, grad)
         begin += rows * columns
 
+        chosen.append(logits[class_cells[-1]].to(dtype))
         raw.append(outputs.boxes[level][image, :, y, x].to(dtype))
         place = split_locations(location, max(columns, 1), settings.strides[level], settings.starts[level])
         target.append(distances(targets.boxes[row], *place).to(dtype) / settings.units[level])
         if outputs.qualities:
             qualities.append(outputs.qualities[level][image, 0, y, x].to(dtype))
 
-    counts = [len(part) for part in raw]
+    counts = [len(part) for part in chosen]
+    gain_P, slope_P = positive_terms(torch.cat(chosen), settings.alpha, settings.gamma)
+    class_total += gain_P.sum(dtype=torch.float64)
+    if gradients.classes:
+        slopes = (slope_P * class_scale).split(counts)
+        for grad, cell, part in zip(gradients.classes, class_cells, slopes, strict=True):
+            grad[cell] = part.to(grad.dtype)
+
     raw_P4, target_P4 = torch.cat(raw), torch.cat(target)
     scales = outputs.scales
     scale_P1 = scales.to(dtype).repeat_interleave(torch.tensor(counts, device=scales.device))[:, None]
