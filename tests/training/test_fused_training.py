@@ -1,4 +1,4 @@
-"""A short training through `fcos train`, with the Triton kernels (interpreted) and with plain PyTorch: the same losses."""
+"""A short `fcos train` with the Triton kernels (interpreted) and one with plain PyTorch: the same losses."""
 
 import json
 import os
