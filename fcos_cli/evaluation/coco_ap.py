@@ -2,6 +2,7 @@
 
 The twelve figures are COCO's own (cocodataset.org, "Detection evaluation"): AP is the mean over the IoU thresholds
 .50:.05:.95 and the classes that have objects; AR the same of the largest recall with 1, 10 and 100 detections an image.
+Beside them, from the same matches: each class's best F1 and its score threshold (`thresholds.py`).
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import numpy as np
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 from fcos_cli.evaluation.results import RESULT_COLUMNS, check_results, load_results
+from fcos_cli.evaluation.thresholds import OperatingPoint, best_points
 
 __all__ = ["METRICS", "ClassResult", "Evaluation", "evaluate", "load_results"]
 
@@ -45,11 +47,13 @@ class Evaluation:
         metrics: the twelve figures of `METRICS` as fractions; None where undefined (no objects of that size).
         per_class: one row a class, in label order.
         notes: what may be wrong with the predictions where the figures are suspiciously low; usually empty.
+        operating: the threshold of the best F1 of each class at IoU 0.5, in label order.
     """
 
     metrics: dict[str, float | None]
     per_class: list[ClassResult]
     notes: tuple[str, ...] = ()
+    operating: tuple[OperatingPoint, ...] = ()
 
 
 def evaluate(data: DetectionData, results: np.ndarray) -> Evaluation:
@@ -67,7 +71,8 @@ def evaluate(data: DetectionData, results: np.ndarray) -> Evaluation:
         raise DataError(f"{data.name} has no annotations to evaluate against", "give --data an annotated data set")
     results = np.asarray(results, dtype=np.float64).reshape(-1, RESULT_COLUMNS)
     check_results(data, results)
-    precision, recall = _accumulate(_truth(data), _detections(results), data)
+    judge = _judge(_truth(data), _detections(results), data)
+    precision, recall = judge.eval["precision"], judge.eval["recall"]
 
     metrics: dict[str, float | None] = {
         "AP": _mean(precision[..., _ALL, _HUNDRED]),
@@ -93,7 +98,8 @@ def evaluate(data: DetectionData, results: np.ndarray) -> Evaluation:
         )
         for label, name in enumerate(data.categories.names)
     ]
-    return Evaluation(metrics, per_class, _notes(data, results, metrics["AP50"]))
+    operating = best_points(_over_all_areas(judge), len(data.categories), _IOU_50)
+    return Evaluation(metrics, per_class, _notes(data, results, metrics["AP50"]), operating)
 
 
 def _mean(values: np.ndarray) -> float | None:
@@ -144,10 +150,11 @@ def _detections(results: np.ndarray) -> list[dict[str, Any]]:
     ]
 
 
-def _accumulate(
+def _judge(
     truth: list[dict[str, Any]], detections: list[dict[str, Any]], data: DetectionData, *, by_class: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
-    """Precision [10 IoUs, 101 recalls, C, 4 areas, 3 limits] and recall [10, C, 4, 3]; -1 where undefined.
+) -> Any:
+    """pycocotools' COCOeval, done: its matches in `evalImgs`, and in `eval` the precision [10 IoUs, 101 recalls, C, 4
+    areas, 3 limits] and the recall [10, C, 4, 3]; -1 where undefined.
 
     With `by_class` off, classes are ignored: C is 1, and only IoU 0.5 over all areas with 100 detections is computed.
     """
@@ -171,7 +178,17 @@ def _accumulate(
             judge.params.maxDets = [100]
         judge.evaluate()
         judge.accumulate()
-    return judge.eval["precision"], judge.eval["recall"]
+    return judge
+
+
+def _over_all_areas(judge: Any) -> list[dict[str, Any] | None]:
+    """The matches of every class and image, class by class; those within the other area ranges left out."""
+    images, areas = len(judge.params.imgIds), len(judge.params.areaRng)
+    return [
+        entry
+        for begin in range(images * _ALL, len(judge.evalImgs), max(1, images * areas))
+        for entry in judge.evalImgs[begin : begin + images]
+    ]
 
 
 def _notes(data: DetectionData, results: np.ndarray, ap50: float | None) -> tuple[str, ...]:
@@ -190,8 +207,7 @@ def _notes(data: DetectionData, results: np.ndarray, ap50: float | None) -> tupl
     as_corners = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     if known.any() and outside.sum() > 0.3 * known.sum() and as_corners.mean() > 0.99:
         return ("the predicted boxes look like x0, y0, x1, y1: COCO result lists hold x, y, width, height",)
-    precision, _ = _accumulate(_truth(data), _detections(results), data, by_class=False)
-    blind = _mean(precision)
+    blind = _mean(_judge(_truth(data), _detections(results), data, by_class=False).eval["precision"])
     if blind is not None and blind > max(0.2, 4 * ap50):
         return (
             f"the boxes are right (AP50 {blind:.3f} when classes are ignored) but the classes are not: "
