@@ -34,7 +34,9 @@ class Detections(NamedTuple):
 
 
 @torch.no_grad()
-def postprocess(outputs: HeadOutputs, sizes: Tensor, model: FCOS, test: TestConfig) -> Detections:
+def postprocess(
+    outputs: HeadOutputs, sizes: Tensor, model: FCOS, test: TestConfig, *, suppress: bool = True
+) -> Detections:
     """Detections of a batch.
 
     Args:
@@ -42,6 +44,7 @@ def postprocess(outputs: HeadOutputs, sizes: Tensor, model: FCOS, test: TestConf
         sizes: int64 [N, 2], height and width of each image before padding.
         model: gives the levels, what the box outputs mean, and the trained scales.
         test: thresholds and limits.
+        suppress: off, every candidate is returned, by image and in no particular order of scores.
     """
     head, pyramid = model.config.head, model.pyramid
     found = decode(
@@ -61,14 +64,16 @@ def postprocess(outputs: HeadOutputs, sizes: Tensor, model: FCOS, test: TestConf
         score=test.score,
         candidates=test.candidates,
     )
-    kept = nms(
-        found.boxes,
-        found.scores,
-        found.labels,
-        test.nms_iou,
-        images=found.image,
-        max_per_image=test.max_detections,
-    )
+    kept = torch.arange(len(found.scores), device=found.scores.device)
+    if suppress:
+        kept = nms(
+            found.boxes,
+            found.scores,
+            found.labels,
+            test.nms_iou,
+            images=found.image,
+            max_per_image=test.max_detections,
+        )
     level, location = _origins(found.level[kept], found.location[kept], outputs, model.pyramid)
     return Detections(
         image=found.image[kept],

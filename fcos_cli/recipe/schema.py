@@ -209,6 +209,19 @@ class TrainConfig(Table):
     log_every: Positive = Field(20, description="Report every this many iterations.")
 
 
+class TestTimeConfig(Table):
+    """Test-time augmentation: passes beside the one at test.short_side. The defaults are the authors'."""
+
+    scales: list[Annotated[float, Field(gt=0, le=10)]] = Field(
+        [0.5, 0.625, 0.75, 0.875, 1.125, 1.25, 1.375, 1.5],
+        description="Short sides of the further passes, as multiples of test.short_side (of 800: 400 to 1200).",
+    )
+    long_side: Annotated[float, Field(ge=1, le=100)] = Field(
+        2.5, description="Largest long side of the further passes, as a multiple of test.short_side (of 800: 2000)."
+    )
+    flip: bool = Field(True, description="Every pass once more on the image mirrored left to right.")
+
+
 class TestConfig(Table):
     """Prediction (section 3.1 and 4; section 7 of the constants)."""
 
@@ -224,6 +237,7 @@ class TestConfig(Table):
     candidates: Positive = Field(1000, description="Candidates kept per level.")
     nms_iou: Fraction = Field(0.6, description="Same-class boxes that overlap more are suppressed.")
     max_detections: Positive = Field(100, description="Detections kept per image.")
+    tta: TestTimeConfig = TestTimeConfig()
 
 
 class Recipe(Table):

@@ -23,6 +23,8 @@ SPECIAL = {
     "data.workers": st.integers(-1, 100),
     "schedule.steps": st.lists(WHOLE, max_size=4),
     "train.ema": st.floats(0, 0.9999),
+    "test.tta.scales": st.lists(st.floats(0.001, 10), max_size=4),
+    "test.tta.long_side": st.floats(1, 100),
 }
 
 
@@ -75,7 +77,8 @@ def test_how_it_looks():
     assert "levels = [3, 4, 5, 6, 7]\n" in text
     assert "ranges" not in text
     assert "published_ap" not in text
-    assert text.endswith("max_detections = 100\n")
+    assert text.endswith("long_side = 2.5\nflip = true\n")
+    assert "max_detections = 100\n\n[test.tta]\n" in text
 
 
 def test_infinite_ranges():
