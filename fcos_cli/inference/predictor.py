@@ -64,7 +64,7 @@ class Predictor:
         precision: "auto" chooses by the device; `Predictor.precision` tells what and why.
         batch_size: images a pass; None is the recipe's.
         threshold: smallest score to report; None reports every detection above the recipe's candidate threshold.
-            One below the recipe's threshold lowers that, too.
+            One below the recipe's threshold lowers that, too. An array [C] is one for each class, and lowers nothing.
     """
 
     def __init__(
@@ -75,13 +75,13 @@ class Predictor:
         device: torch.device | None = None,
         precision: PrecisionName = "auto",
         batch_size: int | None = None,
-        threshold: float | None = None,
+        threshold: float | np.ndarray | None = None,
     ) -> None:
         self.precision = choose_precision(precision, device or model.device)
         self.model = model if device is None else model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = batch_size or test.batch_size
         self.threshold = threshold
-        lowered = min(test.score_threshold, threshold if threshold is not None else 1.0)
+        lowered = min(test.score_threshold, threshold) if isinstance(threshold, float | int) else test.score_threshold
         self.test = test.model_copy(update={"score_threshold": lowered})
 
     def run(
@@ -106,7 +106,11 @@ class Predictor:
                 if failed is not None:
                     failed.extend(failures)
                 if batch.images:
-                    yield from to_original(self.detect(batch.images), batch)
+                    yield from to_original(self.detect_batch(data, batch), batch)
+
+    def detect_batch(self, data: DetectionData, batch: Batch) -> Detections:
+        """Detections in a batch of `data`'s images, in pixels of `batch.images`."""
+        return self.detect(batch.images)
 
     @torch.inference_mode()
     def detect(self, images: list[Tensor]) -> Detections:
@@ -116,9 +120,17 @@ class Predictor:
             outputs = self.model(batch.pixels)
         found = postprocess(outputs, batch.sizes.to(batch.pixels.device), self.model, self.test)
         if self.threshold is not None:
-            above = found.scores >= self.threshold
-            found = Detections(*(column[above] for column in found))
+            found = above(found, self.threshold)
         return Detections(*(column.cpu() for column in found))
+
+
+def above(found: Detections, threshold: float | np.ndarray) -> Detections:
+    """The detections that reach the threshold: one for all, or [C] one for each class."""
+    if isinstance(threshold, np.ndarray):
+        reach = found.scores.double() >= torch.from_numpy(threshold).to(found.scores.device)[found.labels]
+    else:
+        reach = found.scores >= threshold
+    return Detections(*(column[reach] for column in found))
 
 
 def to_original(found: Detections, batch: Batch) -> Iterator[ImageResult]:
