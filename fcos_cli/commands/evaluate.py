@@ -12,6 +12,7 @@ from fcos_cli.report import console
 if TYPE_CHECKING:
     from fcos_cli.data.records import DetectionData
     from fcos_cli.evaluation.coco_ap import Evaluation
+    from fcos_cli.model.saved import Detector
 
 
 def evaluate(
@@ -47,13 +48,24 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Also write the detections, as a COCO result list.", show_default=False)
     ] = None,
+    tta: Annotated[
+        bool,
+        typer.Option("--tta", help="Test-time augmentation: the sizes and the mirroring of the recipe's test.tta."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object with the metrics.")] = False,
 ) -> None:
-    """Evaluate a detector, or a file of predictions, as COCO does: twelve figures, and AP of each class."""
+    """Evaluate a detector, or a file of predictions, as COCO does: twelve figures, and AP of each class.
+
+    F1 is the best of each class at IoU 0.5, and threshold the score that gives it.
+    The thresholds of a detector are stored beside its weights, for
+    `fcos predict --threshold auto`.
+    """
     if predictions is not None:
+        if tta:
+            raise UsageError("--tta is about how a model predicts, not about --predictions", "leave --tta away")
         _evaluate_file(model, data, split, predictions, out, as_json)
     else:
-        _evaluate_model(model, data, split, device, precision, batch_size, out, as_json)
+        _evaluate_model(model, data, split, device, precision, batch_size, tta, out, as_json)
 
 
 def _evaluate_file(
@@ -89,10 +101,12 @@ def _evaluate_model(
     device: str,
     precision: Precision | None,
     batch_size: int | None,
+    tta: bool,
     out: Path | None,
     as_json: bool,
 ) -> None:
     from fcos_cli.files import check_writable
+    from fcos_cli.inference.augment import passes
     from fcos_cli.inference.evaluator import evaluate_detector, explain_low
     from fcos_cli.inference.predictor import Failure
     from fcos_cli.inference.results import write_results
@@ -115,6 +129,8 @@ def _evaluate_model(
     truth = open_annotated(data or wanted.val_dataset or wanted.dataset, split, preferred=wanted.val_split)
     console.say(f"data: {truth.name}, {len(truth)} images" + ("" if data else " (the recipe's; choose with --data)"))
     console.say(f"{chosen_device}, {chosen_precision.reason}")
+    if tta:
+        console.say(passes(detector.recipe.test))
     failed: list[Failure] = []
     with console.progress("evaluating", len(truth)) as step:
         evaluation, results = evaluate_detector(
@@ -125,6 +141,7 @@ def _evaluate_model(
             device=chosen_device,
             precision=precision,
             batch_size=batch_size,
+            tta=tta,
             failed=failed,
             on_result=lambda result: step(1),
         )
@@ -140,10 +157,31 @@ def _evaluate_model(
         "precision": chosen_precision.name,
         "detections": len(results),
         "out": str(out) if out else None,
+        "tta": tta,
+        "thresholds": _store_thresholds(detector, evaluation, truth, tta),
         "failed": [failure._asdict() for failure in failed],
     }
     published = detector.recipe.published_ap
     _show(evaluation, truth, explain_low(detector, evaluation), about, as_json=as_json, published_ap=published)
+
+
+def _store_thresholds(detector: "Detector", evaluation: "Evaluation", data: "DetectionData", tta: bool) -> str | None:
+    """Writes the thresholds beside the weights and returns the file; where that fails, a warning and None."""
+    from fcos_cli.inference.evaluator import points_of
+    from fcos_cli.model.thresholds import save_thresholds, thresholds_path
+
+    points = points_of(evaluation, detector.categories, data)
+    try:
+        path = save_thresholds(detector.path, detector.categories, points, data=data.name, images=len(data), tta=tta)
+    except OSError as error:
+        place = thresholds_path(detector.path)
+        console.warn(f"the thresholds are not stored, {place} cannot be written: {error.strerror or error}")
+        return None
+    if path is None:
+        console.say("no thresholds are stored: no detection met an object")
+        return None
+    console.say(f"thresholds: {path} (for fcos predict --threshold auto)")
+    return str(path)
 
 
 def _show(
@@ -155,6 +193,8 @@ def _show(
     as_json: bool,
     published_ap: float | None = None,
 ) -> None:
+    from fcos_cli.evaluation.thresholds import mean_f1
+
     if as_json:
         console.print_json(
             {
@@ -162,13 +202,21 @@ def _show(
                 "images": len(data),
                 **about,
                 "metrics": evaluation.metrics,
-                "per_class": [row._asdict() for row in evaluation.per_class],
+                "F1": mean_f1(evaluation.operating),
+                "per_class": [
+                    row._asdict() | point._asdict()
+                    for row, point in zip(evaluation.per_class, evaluation.operating, strict=True)
+                ],
                 "notes": reasons,
             }
         )
     else:
-        rows = [(row.name, _percent(row.AP), _percent(row.AP50), row.boxes) for row in evaluation.per_class]
-        console.print_table(f"{data.name}, by class, %", ("class", "AP", "AP50", "objects"), rows)
+        rows = [
+            (row.name, _percent(row.AP), _percent(row.AP50), _percent(point.F1), _score(point.threshold), row.boxes)
+            for row, point in zip(evaluation.per_class, evaluation.operating, strict=True)
+        ]
+        columns = ("class", "AP", "AP50", "best F1", "threshold", "objects")
+        console.print_table(f"{data.name}, by class, %", columns, rows)
         console.print_metrics(evaluation.metrics, published_ap)
     for reason in reasons:
         console.warn(reason)
@@ -176,3 +224,7 @@ def _show(
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,11 +1,12 @@
 """`fcos predict`."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fcos_cli.errors import DataError
+from fcos_cli.errors import DataError, UsageError
 from fcos_cli.recipe.schema import Precision
 from fcos_cli.report import console
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 TOP_CLASSES = 10
+AUTO = "auto"
 
 
 def predict(
@@ -29,11 +31,11 @@ def predict(
         typer.Option(help="A .safetensors file or a run folder (default: the newest run's best).", show_default=False),
     ] = None,
     threshold: Annotated[
-        float | None,
+        str | None,
         typer.Option(
-            min=0,
-            max=1,
-            help="Smallest score to report (default: all above the recipe's test.score_threshold; pictures: 0.3).",
+            metavar="SCORE|auto",
+            help="Smallest score to report; auto: each class's best, as `fcos eval` stored it (default: all above the "
+            "recipe's test.score_threshold; pictures: 0.3).",
             show_default=False,
         ),
     ] = None,
@@ -53,6 +55,10 @@ def predict(
         int | None,
         typer.Option(min=1, help="Images a pass (default: the recipe's test.batch_size).", show_default=False),
     ] = None,
+    tta: Annotated[
+        bool,
+        typer.Option("--tta", help="Test-time augmentation: the sizes and the mirroring of the recipe's test.tta."),
+    ] = False,
     split: Annotated[
         str | None, typer.Option(help="Split of the data set, where SOURCE is one.", show_default=False)
     ] = None,
@@ -74,6 +80,11 @@ def predict(
     from fcos_cli.files import check_writable
     from fcos_cli.inference.sources import open_sources
 
+    smallest = None if threshold is None or threshold == AUTO else _parse_score(threshold)
+    if tta and locations:
+        raise UsageError(
+            "--locations are pixels of the network input, of which --tta has several an image", "leave one of them away"
+        )
     check_writable(out)
     if draw is not None:
         check_writable(draw / "picture.jpg")
@@ -81,23 +92,32 @@ def predict(
     if not len(data):
         raise DataError(f"{data.name} has no images", "give images, a folder of images or a data set")
 
+    from fcos_cli.inference.augment import AugmentedPredictor, passes
     from fcos_cli.inference.job import PICTURE_THRESHOLD, predict_to_file
     from fcos_cli.inference.predictor import Predictor
     from fcos_cli.model.precision import choose_device
     from fcos_cli.model.saved import load_detector, newest_run
+    from fcos_cli.model.thresholds import load_thresholds
 
     chosen_device = choose_device(device)
     detector = load_detector(weights or newest_run())
     console.say(f"weights: {detector.path}" + ("" if weights else " (the newest run's; choose with --weights)"))
-    predictor = Predictor(
+    stored = load_thresholds(detector.path, detector.categories) if threshold == AUTO else None
+    predictor = (AugmentedPredictor if tta else Predictor)(
         detector.model,
         detector.recipe.test,
         device=chosen_device,
         precision=precision,
         batch_size=batch_size,
-        threshold=threshold,
+        threshold=stored.values if stored else smallest,
     )
     console.say(f"{chosen_device}, {predictor.precision.reason}")
+    if tta:
+        console.say(passes(detector.recipe.test))
+    if stored:
+        console.say(f"thresholds: {stored.text}")
+        if stored.tta != tta:
+            console.warn(f"they were computed {'with' if stored.tta else 'without'} --tta, which changes the scores")
     with console.progress("predicting", len(data)) as step:
         summary = predict_to_file(
             predictor,
@@ -106,7 +126,7 @@ def predict(
             out,
             locations=locations,
             pictures=draw,
-            picture_threshold=PICTURE_THRESHOLD if threshold is None else threshold,
+            picture_threshold=PICTURE_THRESHOLD if threshold is None else 0.0,
             step=step,
         )
     _report(summary, out, len(data))
@@ -132,6 +152,16 @@ def predict(
         raise typer.Exit(INTERRUPTED)
     if summary.failed and not summary.images:
         raise DataError(f"none of the {len(data)} images could be read", "the reasons stand above")
+
+
+def _parse_score(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise UsageError(f"--threshold is a score from 0 to 1 or auto, not {text!r}", "for example --threshold 0.5")
+    return value
 
 
 def _report(summary: "Summary", out: Path, total: int) -> None:

@@ -7,8 +7,10 @@ import torch
 
 from fcos_cli.data.records import Categories, DetectionData
 from fcos_cli.evaluation.coco_ap import Evaluation, evaluate
+from fcos_cli.evaluation.thresholds import OperatingPoint
+from fcos_cli.inference.augment import AugmentedPredictor
 from fcos_cli.inference.predictor import Failure, ImageResult, Predictor
-from fcos_cli.inference.results import concatenate, match_categories, to_columns
+from fcos_cli.inference.results import UNKNOWN_CATEGORY, concatenate, match_categories, to_columns
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.saved import Detector
 from fcos_cli.recipe.schema import Precision, TestConfig
@@ -26,6 +28,7 @@ def evaluate_detector(
     device: torch.device | None = None,
     precision: Precision = "auto",
     batch_size: int | None = None,
+    tta: bool = False,
     failed: list[Failure] | None = None,
     on_result: Callable[[ImageResult], None] | None = None,
 ) -> tuple[Evaluation, np.ndarray]:
@@ -39,6 +42,7 @@ def evaluate_detector(
         device: where to run; None leaves the model as and where it stands.
         precision: as `choose_precision` takes it.
         batch_size: images a pass; None is the recipe's.
+        tta: with the test-time augmentation of `test.tta`.
         failed: gets the images that cannot be read; their objects count as missed.
         on_result: called with each image's detections, for progress and pictures.
 
@@ -50,7 +54,8 @@ def evaluate_detector(
         DataError: no annotations, classes that the model does not know, an unreadable image where `failed` is None.
     """
     category_ids, _ = match_categories(categories, data)
-    predictor = Predictor(model, test, device=device, precision=precision, batch_size=batch_size)
+    kind = AugmentedPredictor if tta else Predictor
+    predictor = kind(model, test, device=device, precision=precision, batch_size=batch_size)
     parts = []
     for result in predictor.run(data, failed):
         parts.append(to_columns(result, category_ids))
@@ -58,6 +63,14 @@ def evaluate_detector(
             on_result(result)
     found = concatenate(parts).as_array()
     return evaluate(data, found), found
+
+
+def points_of(evaluation: Evaluation, categories: Categories, data: DetectionData) -> tuple[OperatingPoint, ...]:
+    """The best points of the model's classes, in its label order; a class that `data` lacks has none."""
+    ids, _ = match_categories(categories, data)
+    nowhere = OperatingPoint(None, None, None, None)
+    by_id = dict(zip(data.categories.ids, evaluation.operating, strict=True)) | {UNKNOWN_CATEGORY: nowhere}
+    return tuple(by_id[category] for category in ids.tolist())
 
 
 def explain_low(detector: Detector, evaluation: Evaluation) -> list[str]:

@@ -122,3 +122,124 @@ def test_bare_images_cannot_be_evaluated(fcos, tiny_detector, tmp_path):
     result = fcos("eval", tiny_detector, "--data", tmp_path / "images")
     assert result.code == 3
     assert "no annotations" in result.err
+
+
+@pytest.fixture
+def findable(fcos, tiny_detector, make_images, tmp_path):
+    """A data set of what `tiny_detector` is surest of: in two images its best cat each. The annotation file.
+
+    Its classes are in another order than the model's, have other ids, and are fewer.
+    """
+    folder = make_images({"1.png": (96, 64), "2.png": (96, 64)})
+    found = tmp_path / "found.json"
+    result = fcos("predict", folder, "--weights", tiny_detector, "--out", found, "--precision", "float32")
+    assert result.code == 0, result.err
+    cats = sorted((e for e in json.loads(found.read_text()) if e["category_id"] == 2), key=lambda e: -e["score"])
+    boxes = [next(e["bbox"] for e in cats if e["image_id"] == image) for image in (1, 2)]
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 96, "height": 64} for i in (1, 2)],
+        "categories": [{"id": 10, "name": "owl"}, {"id": 20, "name": "cat"}],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 20, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            for i, box in enumerate(boxes, start=1)
+        ],
+    }
+    (folder / "data.json").write_text(json.dumps(content))
+    return folder / "data.json"
+
+
+@pytest.fixture
+def scored(fcos, tiny_detector, findable):
+    """An evaluation on it: (its JSON, weights, data, log)."""
+    result = fcos("eval", tiny_detector, "--data", findable, "--json", "--precision", "float32")
+    assert result.code == 0, result.err
+    return json.loads(result.out), tiny_detector, findable, result.err
+
+
+def test_thresholds_are_shown_and_stored(scored):
+    told, weights, _, log = scored
+    owl, cat = told["per_class"]
+    assert (owl["name"], owl["boxes"], owl["F1"], owl["threshold"]) == ("owl", 0, None, None)
+    assert cat["boxes"] == 2
+    assert 0 < cat["F1"] <= 1
+    assert 0 < cat["threshold"] < 1
+    assert told["F1"] == cat["F1"]
+    assert told["thresholds"] == str(weights.with_name("weights.thresholds.json"))
+    assert told["thresholds"] in log
+    stored = json.loads(weights.with_name("weights.thresholds.json").read_text())
+    # In the model's own order and ids: 2 cat, 5 dog, 9 owl.
+    assert [(entry["id"], entry["name"]) for entry in stored["classes"]] == [(2, "cat"), (5, "dog"), (9, "owl")]
+    assert [entry["threshold"] for entry in stored["classes"]] == [cat["threshold"], None, None]
+
+
+def test_predict_with_the_stored_thresholds(fcos, scored, tmp_path):
+    told, weights, data, _ = scored
+    common = ("predict", data, "--weights", weights, "--precision", "float32", "--json")
+    everything = fcos(*common, "--out", tmp_path / "all.json")
+    assert everything.code == 0, everything.err
+    result = fcos(*common, "--out", tmp_path / "auto.json", "--threshold", "auto")
+    assert result.code == 0, result.err
+    least = told["per_class"][1]["threshold"]
+    expected = [entry for entry in json.loads((tmp_path / "all.json").read_text()) if entry["score"] >= least]
+    assert 0 < len(expected) < len(json.loads((tmp_path / "all.json").read_text()))
+    assert json.loads((tmp_path / "auto.json").read_text()) == expected
+    assert re.search(r"thresholds: 0\.\d\d to 0\.\d\d, best F1 of 1 class on \S+", result.err)
+    assert "2 without objects or hits there" in " ".join(result.err.split())
+
+
+def test_thresholds_are_never_used_with_other_weights(scored):
+    _, weights, _, _ = scored
+    weights.write_bytes(weights.read_bytes() + b"\0")
+    from fcos_cli.data.records import Categories
+    from fcos_cli.errors import WeightsError
+    from fcos_cli.model.thresholds import load_thresholds
+
+    with pytest.raises(WeightsError, match="other weights"):
+        load_thresholds(weights, Categories((2, 5, 9), ("cat", "dog", "owl")))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "fcos-thresholds 9"}'])
+def test_a_damaged_file_of_thresholds(fcos, scored, tmp_path, content):
+    _, weights, data, _ = scored
+    weights.with_name("weights.thresholds.json").write_text(content)
+    result = fcos("predict", data, "--weights", weights, "--out", tmp_path / "p.json", "--threshold", "auto")
+    assert result.code == 4
+    assert f"fcos eval {weights}" in " ".join(result.err.split())
+    assert not (tmp_path / "p.json").exists()
+
+
+def test_without_thresholds_the_command_is_named(fcos, tiny_detector, make_images, tmp_path):
+    folder = make_images({"a.png": (64, 48)})
+    result = fcos("predict", folder, "--weights", tiny_detector, "--out", tmp_path / "p.json", "--threshold", "auto")
+    assert result.code == 4
+    assert "no thresholds are stored" in " ".join(result.err.split())
+    assert f"fcos eval {tiny_detector}" in " ".join(result.err.split())
+
+
+def test_a_folder_that_cannot_be_written_is_one_warning(fcos, tiny_detector, findable, monkeypatch):
+    from fcos_cli.model import thresholds
+
+    def refuse(path, mode="wb"):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(thresholds, "atomic_file", refuse)
+    result = fcos("eval", tiny_detector, "--data", findable, "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["thresholds"] is None
+    assert result.err.count("the thresholds are not stored") == 1
+
+
+def test_augmentation_is_said_and_remembered(fcos, tiny_detector, findable, tmp_path):
+    data = findable
+    result = fcos("eval", tiny_detector, "--data", data, "--json", "--tta")
+    assert result.code == 0, result.err
+    assert "18 passes an image: short side 32, 40, 48, 56, 64, 72, 80, 88, 96, mirrored" in result.err
+    assert json.loads(result.out)["tta"] is True
+    common = ("predict", data, "--weights", tiny_detector, "--out", tmp_path / "p.json", "--threshold", "auto")
+    plain = fcos(*common)
+    assert plain.code == 0, plain.err
+    assert "computed with --tta" in plain.err
+    augmented = fcos(*common, "--tta")
+    assert augmented.code == 0, augmented.err
+    assert "computed with" not in augmented.err
+    assert fcos(*common, "--tta", "--locations").code == 2
