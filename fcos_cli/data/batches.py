@@ -1,4 +1,4 @@
-"""Loading a whole batch: read, prepare, pack. Runs in a worker process or in the main one. NumPy only.
+"""Loading a whole batch: read, prepare, pack. Runs in a worker process or thread or in the main one. NumPy only.
 
 Only what is small or flat crosses between processes: all images of a batch travel in one buffer, so that a batch costs
 one file descriptor, and a user's mistake travels as data (`Failure`), not as a traceback.
@@ -6,13 +6,16 @@ one file descriptor, and a user's mistake travels as data (`Failure`), not as a 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from fcos_cli.data.images import read_from_folder, read_resized
 from fcos_cli.data.records import DetectionData
 from fcos_cli.data.sampling import BatchPlan
-from fcos_cli.data.transforms import Prepared, draw_short_side, prepare
+from fcos_cli.data.transforms import Prepared, draw_short_side, placed, prepare
 from fcos_cli.errors import DataError
+from fcos_cli.geometry.resize import resized_size
 from fcos_cli.recipe.schema import DataConfig
 
 SAMPLE_STREAM = 13
@@ -108,30 +111,47 @@ class TrainBatches:
 
 
 @dataclass(frozen=True)
-class EvalBatches:
-    """The given groups of images as batches, resized to the test size; what cannot be read is left out and named."""
+class EvalImages:
+    """Images of a data set at the test size, one at a time; safe to call from several threads.
+
+    `draft` as `images.read_resized` has it.
+    """
 
     data: DetectionData
-    groups: Sequence[np.ndarray]
     short_side: int
     long_side: int
+    draft: bool = False
 
-    def __getitem__(self, number: int) -> PackedBatch:
-        samples: list[tuple[int, Prepared]] = []
-        failed: list[tuple[str, str]] = []
-        for index in map(int, self.groups[number]):
-            try:
-                boxes = self.data.boxes[self.data.rows(index)]
-                samples.append((index, prepare(self.data.read(index), boxes, self.short_side, self.long_side)))
-            except DataError as error:
-                failed.append((self.data.file_names[index], error.message))
-        return pack(self.data, samples, failed)
+    def __call__(self, index: int) -> tuple[int, Prepared] | tuple[str, str]:
+        """(index, image), or (name, reason) where it cannot be read."""
+        boxes = self.data.boxes[self.data.rows(index)]
+        try:
+            if self.data.reader is not read_from_folder:
+                return index, prepare(self.data.read(index), boxes, self.short_side, self.long_side)
+            pixels, size = read_resized(self.data, index, self._network_size, draft=self.draft)
+            return index, placed(pixels, boxes, size)
+        except DataError as error:
+            return self.data.file_names[index], error.message
+
+    def _network_size(self, width: int, height: int) -> tuple[int, int]:
+        return resized_size(width, height, self.short_side, self.long_side)
 
 
 def pack(
     data: DetectionData, samples: Sequence[tuple[int, Prepared]], failed: Sequence[tuple[str, str]]
 ) -> PackedBatch:
-    """Puts prepared images (index, image) and their boxes together; boxes without area are dropped."""
+    """Puts prepared images (index, image) and their boxes together, the pixels in one buffer."""
+    images = [sample.image for _, sample in samples]
+    return PackedBatch(
+        pixels=np.concatenate([image.reshape(-1) for image in images]) if images else np.zeros(0, dtype=np.uint8),
+        shapes=[(image.shape[0], image.shape[1]) for image in images],
+        failed=list(failed),
+        **columns(data, samples),
+    )
+
+
+def columns(data: DetectionData, samples: Sequence[tuple[int, Prepared]]) -> dict[str, Any]:
+    """What a batch knows of its images (index, image) beside their pixels; boxes without area are dropped."""
     boxes, rows, counts = [np.zeros((0, 4))], [np.zeros(0, dtype=np.int64)], []
     for index, sample in samples:
         solid = (sample.boxes[:, 2:] > sample.boxes[:, :2]).all(axis=1) & np.isfinite(sample.boxes).all(axis=1)
@@ -139,16 +159,12 @@ def pack(
         rows.append(data.offsets[index] + np.flatnonzero(solid))
         counts.append(int(solid.sum()))
     chosen = np.concatenate(rows)
-    images = [sample.image for _, sample in samples]
-    return PackedBatch(
-        pixels=np.concatenate([image.reshape(-1) for image in images]) if images else np.zeros(0, dtype=np.uint8),
-        shapes=[(image.shape[0], image.shape[1]) for image in images],
-        boxes=np.concatenate(boxes).astype(np.float32),
-        labels=data.labels[chosen].astype(np.int32),
-        ignore=data.crowd[chosen].astype(bool),
-        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        indices=[index for index, _ in samples],
-        ratios=np.array([sample.ratios for _, sample in samples], dtype=np.float64).reshape(-1, 2),
-        original_sizes=np.array([sample.original_size for _, sample in samples], dtype=np.int64).reshape(-1, 2),
-        failed=list(failed),
-    )
+    return {
+        "boxes": np.concatenate(boxes).astype(np.float32),
+        "labels": data.labels[chosen].astype(np.int32),
+        "ignore": data.crowd[chosen].astype(bool),
+        "offsets": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        "indices": [index for index, _ in samples],
+        "ratios": np.array([sample.ratios for _, sample in samples], dtype=np.float64).reshape(-1, 2),
+        "original_sizes": np.array([sample.original_size for _, sample in samples], dtype=np.int64).reshape(-1, 2),
+    }

@@ -1,4 +1,4 @@
-"""Batches for training and evaluation, as torch tensors, read by worker processes ahead of the network.
+"""Batches for training and evaluation, as torch tensors, read ahead of the network: by processes, by threads.
 
 Training: batch k depends on (data, config, batch size, seed, k) alone: not on the iteration it starts from, the number
 of workers or the number of ranks. A single image that cannot be read does not end a training: it is replaced and named
@@ -19,9 +19,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fcos_cli.data.batches import EvalBatches, Failure, PackedBatch, TrainBatches
+from fcos_cli.data.ahead import groups_ahead
+from fcos_cli.data.batches import EvalImages, Failure, PackedBatch, TrainBatches, columns
+from fcos_cli.data.images import image_sizes, read_from_folder
 from fcos_cli.data.records import DetectionData
 from fcos_cli.data.sampling import BatchPlan, aspect_groups
+from fcos_cli.data.transforms import Prepared
 from fcos_cli.errors import DataError, SetupError, UsageError
 from fcos_cli.geometry.resize import resized_size
 from fcos_cli.recipe.schema import DataConfig
@@ -30,6 +33,8 @@ from fcos_cli.report import console
 MAX_AUTO_WORKERS = 8
 # A training goes on while no more than this share of the images drawn so far is broken, and always up to BROKEN_FILES.
 BROKEN_SHARE, BROKEN_FILES = 0.1, 3
+# Batches in memory beside the one that the network is busy with; images whose headers are read before the first batch.
+EVAL_AHEAD, HEADERS_AT_ONCE = 2, 1024
 
 _RUNNING: list[Any] = []
 
@@ -178,24 +183,74 @@ def eval_batches(
     indices: Sequence[int] | np.ndarray | None = None,
     rank: int = 0,
     world: int = 1,
+    done: np.ndarray | None = None,
+    draft: bool = False,
 ) -> Iterator[Batch]:
     """Every image once, similar shapes together, in no particular order: use `Batch.indices`.
 
-    Images that cannot be read are named in the `failed` of their batch, which may then hold no image at all. The
-    targets are the boxes at network size; of use only where `data` is annotated.
+    Images are read and resized by threads while the caller works on the batch before: a few batches are in memory,
+    however many images there are. Images that cannot be read are named in the `failed` of their batch, which may then
+    hold no image at all. The targets are the boxes at network size; of use only where `data` is annotated.
 
     Args:
         short_side: in pixels, as is long_side: the size rule of `geometry/resize.py`.
-        workers: processes; None and -1 choose by the machine.
+        workers: threads that read and resize; None and -1 choose by the machine.
         indices: the positions to take; all of them by default.
         rank, world: this process takes every world-th batch from this one on. The batches are the same for any number
             of processes: how an image is padded, and hence what is found in it, depends on what shares its batch.
+        done: bool [len(data)], images that nothing is left to do for: a batch of nothing else is left out. The other
+            batches stay as they are, so that what is found in an image does not depend on what was done before.
+        draft: as `images.read_resized` has it.
     """
     chosen = np.arange(len(data)) if indices is None else np.asarray(indices, dtype=np.int64)
-    groups = shape_groups(data.sizes[chosen], short_side, long_side, batch_size)[rank::world]
-    batches = EvalBatches(data, [chosen[group] for group in groups], short_side, long_side)
-    count = 0 if len(groups) < 2 else choose_workers(-1 if workers is None else workers)
-    return _unpack_all(data, _run(batches, range(len(groups)), count))
+    groups = itertools.islice(_eval_groups(data, chosen, short_side, long_side, batch_size), rank, None, world)
+    wanted = (group.tolist() for group in groups if done is None or not done[group].all())
+    threads = choose_workers(-1 if workers is None else workers)
+    # Enough under way that no thread waits, also where a batch holds one image.
+    ahead = max(EVAL_AHEAD, -(-2 * threads // batch_size))
+    loaded = groups_ahead(wanted, EvalImages(data, short_side, long_side, draft), threads=threads, ahead=ahead)
+    return _eval_batches(data, loaded)
+
+
+def _eval_groups(
+    data: DetectionData, chosen: np.ndarray, short_side: int, long_side: int, batch_size: int
+) -> Iterator[np.ndarray]:
+    """Positions of like shape. Where the data set does not say how large its files are, their headers do: a stretch of
+    the images at a time, so that the first batch does not wait for all of them."""
+    if data.reader is not read_from_folder or (data.sizes[chosen] > 0).all():
+        for group in shape_groups(data.sizes[chosen], short_side, long_side, batch_size):
+            yield chosen[group]
+        return
+    for start in range(0, len(chosen), HEADERS_AT_ONCE):
+        stretch = chosen[start : start + HEADERS_AT_ONCE]
+        sizes = image_sizes([data.path(index) for index in stretch.tolist()])
+        readable = (sizes > 0).all(axis=1)
+        for part, part_sizes in ((stretch[readable], sizes[readable]), (stretch[~readable], sizes[~readable])):
+            for group in shape_groups(part_sizes, short_side, long_side, batch_size):
+                yield part[group]
+
+
+def _eval_batches(
+    data: DetectionData, loaded: Iterator[list[tuple[int, Prepared] | tuple[str, str]]]
+) -> Iterator[Batch]:
+    for results in loaded:
+        samples = [(index, image) for index, image in results if isinstance(index, int) and isinstance(image, Prepared)]
+        failed = [(name, why) for name, why in results if isinstance(name, str) and isinstance(why, str)]
+        yield eval_batch(data, samples, failed)
+
+
+def eval_batch(
+    data: DetectionData, samples: Sequence[tuple[int, Prepared]], failed: Sequence[tuple[str, str]] = ()
+) -> Batch:
+    """A batch of images (index, image) that are at network size already."""
+    known = columns(data, samples)
+    targets = Targets(*(torch.from_numpy(known.pop(name)) for name in ("boxes", "labels", "ignore", "offsets")))
+    # Pillow hands out memory that may not be written to, which torch has no notion of.
+    images = [torch.from_numpy(np.require(image.image, requirements="W")) for _, image in samples]
+    if torch.cuda.is_available():
+        images = [image.pin_memory() for image in images]
+    image_ids = [int(data.image_ids[index]) for index, _ in samples]
+    return Batch(images, targets, image_ids, failed=list(failed), **known)
 
 
 def shape_groups(sizes: np.ndarray, short_side: int, long_side: int, batch_size: int) -> list[np.ndarray]:
@@ -238,7 +293,7 @@ class _Pinnable:
 
 
 class _Loading(Dataset[_Pinnable]):
-    def __init__(self, batches: TrainBatches | EvalBatches) -> None:
+    def __init__(self, batches: TrainBatches) -> None:
         self.batches = batches
 
     def __getitem__(self, number: int) -> _Pinnable:
@@ -250,7 +305,7 @@ class _Loading(Dataset[_Pinnable]):
 
 
 def _run(
-    batches: TrainBatches | EvalBatches, numbers: Iterable[int], workers: int
+    batches: TrainBatches, numbers: Iterable[int], workers: int
 ) -> Generator[tuple[PackedBatch, Tensor], None, None]:
     """Loads the numbered batches in order, at most two ahead per worker. The workers end with the iterator.
 
@@ -326,11 +381,6 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _unpack_all(data: DetectionData, packed_batches: Iterator[tuple[PackedBatch, Tensor]]) -> Iterator[Batch]:
-    for packed, pixels in packed_batches:
-        yield _unpack(data, packed, pixels)
 
 
 def _unpack(data: DetectionData, packed: PackedBatch, pixels: Tensor) -> Batch:

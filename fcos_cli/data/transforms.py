@@ -68,12 +68,18 @@ def prepare(
     """
     original_height, original_width = image.shape[:2]
     width, height = resized_size(original_width, original_height, short_side, long_side)
-    ratios = (width / original_width, height / original_height)
-    moved = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * np.array([*ratios, *ratios])
-    moved = clip(moved, width, height)
-    resized = resize(image, width, height)
+    prepared = placed(resize(image, width, height), boxes, (original_width, original_height))
+    resized, moved = prepared.image, prepared.boxes
     if flip:
         resized, moved = resized[:, ::-1], flip_boxes_horizontal(moved, width)
     if vertical_flip:
         resized, moved = resized[::-1], flip_boxes_vertical(moved, height)
-    return Prepared(np.ascontiguousarray(resized), moved, ratios, (original_width, original_height))
+    return Prepared(np.ascontiguousarray(resized), moved, prepared.ratios, (original_width, original_height))
+
+
+def placed(resized: np.ndarray, boxes: np.ndarray, original_size: tuple[int, int]) -> Prepared:
+    """An image that is resized already, with its boxes [B, 4] xyxy brought from the original's pixels into its own."""
+    height, width = resized.shape[:2]
+    ratios = (width / original_size[0], height / original_size[1])
+    moved = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * np.array([*ratios, *ratios])
+    return Prepared(resized, clip(moved, width, height), ratios, original_size)

@@ -1,6 +1,8 @@
 """Reading image files: every mode Pillow knows, rotations, and the ways a file can be broken."""
 
 import contextlib
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,17 @@ import pytest
 from PIL import Image
 
 from fcos_cli.data.assemble import assemble
-from fcos_cli.data.images import image_size, image_sizes, is_image_name, natural_key, read_image, stable_ids
+from fcos_cli.data.images import (
+    image_size,
+    image_sizes,
+    is_image_name,
+    natural_key,
+    read_image,
+    read_resized,
+    stable_ids,
+)
 from fcos_cli.data.records import Categories, DetectionData
+from fcos_cli.data.transforms import resize
 from fcos_cli.errors import DataError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -241,3 +252,90 @@ def test_names_that_share_a_number_are_hashed() -> None:
 
 def test_real_images(shared_data: Path) -> None:
     assert read_image(shared_data / "bccd" / "JPEGImages" / "BloodImage_00000.jpg").shape == (480, 640, 3)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+def test_resizing_on_the_way_gives_the_same_pixels(tmp_path: Path, orientation: int) -> None:
+    stored = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    save_rotated(tmp_path / "a.png", stored, orientation)
+    data = one_image(tmp_path, "a.png", (0, 0))
+    whole = data.read(0)
+    for size in ((24, 30), (90, 80), whole.shape[1::-1]):
+        pixels, original = read_resized(data, 0, lambda width, height, size=size: size)
+        assert original == whole.shape[1::-1]
+        assert pixels.flags.writeable
+        np.testing.assert_array_equal(pixels, resize(whole, *size))
+    with pytest.raises(DataError, match=r"absent\.png: no such image"):
+        read_resized(one_image(tmp_path, "absent.png", (0, 0)), 0, lambda width, height: (width, height))
+    with pytest.raises(DataError, match=r"a\.png.* annotation says 61x40"):
+        read_resized(one_image(tmp_path, "a.png", (61, 40)), 0, lambda width, height: (width, height))
+
+
+def smooth_photo(width: int, height: int) -> np.ndarray:
+    y, x = np.mgrid[0:height, 0:width]
+    waves = [np.sin(x / 37 + k) + np.cos(y / (23 + 9 * k)) for k in range(3)]
+    return np.stack([127 + 60 * wave for wave in waves], axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_draft_only_for_images_of_twice_the_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(smooth_photo(602, 401)).save(tmp_path / "a.jpg", quality=90, exif=exif)
+    data = one_image(tmp_path, "a.jpg", (0, 0))
+    upright = (602, 401) if orientation == 1 else (401, 602)
+
+    def read(size: tuple[int, int], draft: bool) -> np.ndarray:
+        asked = size if orientation == 1 else size[::-1]
+        pixels, original = read_resized(data, 0, lambda width, height: asked, draft=draft)
+        assert original == upright
+        assert pixels.shape == (*asked[::-1], 3)
+        return pixels
+
+    for size in ((301, 201), (302, 200), (500, 400)):
+        np.testing.assert_array_equal(read(size, True), read(size, False))
+    for size in ((301, 200), (150, 100), (130, 60)):
+        quick, whole = read(size, True), read(size, False)
+        assert not np.array_equal(quick, whole)
+        assert np.abs(quick.astype(int) - whole).mean() < 3
+
+
+def test_draft_leaves_other_formats_alone(tmp_path: Path) -> None:
+    Image.fromarray(smooth_photo(400, 300)).save(tmp_path / "a.png")
+    data = one_image(tmp_path, "a.png", (0, 0))
+    both = [read_resized(data, 0, lambda width, height: (100, 75), draft=draft)[0] for draft in (True, False)]
+    np.testing.assert_array_equal(*both)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    source = Image.fromarray(smooth_photo(32, 24))
+    made = Image.new("I;16", (32, 24), 9000) if mode == "I;16" else source.convert(mode)
+    made.save(tmp_path / "a.tif")
+    pixels, size = read_resized(one_image(tmp_path, "a.tif", (0, 0)), 0, lambda width, height: (16, 12))
+    assert (pixels.shape, pixels.dtype, size) == ((12, 16, 3), np.uint8, (32, 24))
+
+
+def test_16_bit_colour_keeps_its_colours(tmp_path: Path) -> None:
+    """Pillow itself cannot write them: the bytes of a PNG of 16 bits a channel, 2 x 1 pixels."""
+    rows = b"\x00" + np.array([65535, 0, 0, 0, 32896, 65535], dtype=">u2").tobytes()
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), [[RED, (0, 128, 255)]])
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tif"])
+def test_first_frame_of_every_format_that_moves(tmp_path: Path, name: str) -> None:
+    frames = [Image.new("RGB", (16, 12), colour) for colour in (RED, BLUE)]
+    options = {"lossless": True} if name == "a.webp" else {}
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+    with Image.open(tmp_path / name) as image:
+        assert image.n_frames == 2
+    np.testing.assert_array_equal(read_image(tmp_path / name), np.full((12, 16, 3), RED))

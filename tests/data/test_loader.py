@@ -1,7 +1,9 @@
 """The loaders: the same batches whatever start, workers and ranks; what is broken is named; nothing is left running."""
 
+import itertools
 import subprocess
 import sys
+import weakref
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from fcos_cli.data import loader as loader_module
+from fcos_cli.data.datasets import image_files
 from fcos_cli.data.loader import Batch, TrainLoader, eval_batches, shape_groups
 from fcos_cli.data.records import DetectionData
 from fcos_cli.data.shapes import shapes_data
@@ -18,6 +21,22 @@ from fcos_cli.recipe.schema import DataConfig
 
 CONFIG = DataConfig(short_side=(80, 120), long_side=160, flip=0.5, vertical_flip=0.3)
 KNOWN_SIZES = np.array([(640, 480), (480, 640), (333, 500), (1000, 200), (500, 500)])
+
+
+class CountedReader:
+    """Blank images of network size, which therefore live as long as their batch does, and how many are alive."""
+
+    def __init__(self):
+        self.made, self.gone = itertools.count(), itertools.count()
+
+    def __call__(self, data, index):
+        image = np.zeros((100, 133, 3), dtype=np.uint8)
+        next(self.made)
+        weakref.finalize(image, next, self.gone)
+        return image
+
+    def alive(self):
+        return self.made.__reduce__()[1][0] - self.gone.__reduce__()[1][0]
 
 
 @dataclass(frozen=True)
@@ -278,6 +297,39 @@ def test_evaluation_of_some_images_and_of_none(data):
     batches = list(eval_batches(data, 100, 160, 4, indices=[9, 2, 30, 31, 5]))
     assert sorted(index for batch in batches for index in batch.indices) == [2, 5, 9, 30, 31]
     assert list(eval_batches(data.subset([]), 100, 160, 4)) == []
+
+
+def test_evaluation_of_files_groups_them_by_their_headers(make_images, monkeypatch):
+    sizes = {f"{i}.png": ((80, 60), (60, 90), (120, 40))[i % 3] for i in range(11)}
+    folder = make_images(sizes)
+    (folder / "5.png").write_bytes(b"broken")
+    files = image_files([str(folder)])
+    batches = list(eval_batches(files, 100, 160, 2, workers=2))
+    assert sorted(index for batch in batches for index in batch.indices) == [0, 1, 2, 3, 4, *range(6, 11)]
+    assert [name for batch in batches for name, _ in batch.failed] == ["5.png"]
+    mixed = [batch for batch in batches if len({image.shape for image in batch.images}) > 1]
+    assert len(mixed) <= 2
+    monkeypatch.setattr(loader_module, "HEADERS_AT_ONCE", 3)
+    stretches = [batch.indices for batch in eval_batches(files, 100, 160, 2, workers=1)]
+    assert sorted(stretches[0] + stretches[1]) == [0, 1, 2]
+
+
+def test_evaluation_leaves_out_batches_that_are_done(data):
+    every = [batch.indices for batch in eval_batches(data, 100, 160, 8, workers=0)]
+    done = np.zeros(len(data), dtype=bool)
+    done[every[0] + every[3] + every[1][:1]] = True
+    left = [batch.indices for batch in eval_batches(data, 100, 160, 8, workers=0, done=done)]
+    assert left == [indices for place, indices in enumerate(every) if place not in (0, 3)]
+
+
+def test_evaluation_holds_few_images_at_once(data):
+    """Images that are alive, counted: two batches ahead, the caller's, and what the threads have in hand."""
+    most, counted = 0, CountedReader()
+    data = replace(data, sizes=np.full_like(data.sizes, 100))
+    for batch in eval_batches(replace(data, reader=counted), 100, 160, 2, workers=2):
+        most = max(most, counted.alive())
+        del batch
+    assert 2 <= most <= 2 * 4 + 2
 
 
 def test_evaluation_shares_are_whole_batches_of_the_evaluation_alone(data):
