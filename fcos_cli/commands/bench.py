@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fcos_cli.commands.bench_train import train
 from fcos_cli.report import console
 
 if TYPE_CHECKING:
     from fcos_cli.stats.bench import Point, Run
 
 app = typer.Typer(help="How fast the toolkit is on this machine.", no_args_is_help=True)
+app.command("train")(train)
 
 LAWS = {"images": "images", "boxes": "boxes an image", "resolution": "short side"}
 COMMANDS = (["bpr"], ["tables"])

@@ -131,10 +131,20 @@ class Trainer:
         self._unseen.append(_Step(self.iteration, batch.image_ids, torch.cat((sums, positives))))
         if device.type == "cpu":
             self._look()  # costs nothing here, and keeps a spoilt gradient from the weights
-        self._update()
+        self.update()
         self.iteration += 1
         if self.averaged:
             self.averaged.update(self.model, self.iteration)
+
+    def update(self) -> None:
+        """Moves the weights by the gradients, and clears these."""
+        clip = self.recipe.optimizer.clip_norm
+        if clip:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> TrainingState:
         """All that a resumed training needs.
@@ -170,15 +180,6 @@ class Trainer:
             self.scaler.load_state_dict(state.scaler)
         torch.set_rng_state(state.rng)
         self.iteration = state.iteration
-
-    def _update(self) -> None:
-        clip = self.recipe.optimizer.clip_norm
-        if clip:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
 
     def _no_sync(self, more: bool) -> contextlib.AbstractContextManager[None]:
         if more and isinstance(self.network, DistributedDataParallel):

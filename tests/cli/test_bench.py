@@ -52,3 +52,17 @@ def test_whole_commands_on_copies_of_a_data_set(tmp_path):
     assert run.seconds > 0
     with pytest.raises(FcosError, match="failed"):
         list(measured.whole_commands(data, [["bpr", "--levels", "9"]]))
+
+
+def test_train_times_steps_and_their_parts(fcos):
+    size = ["--set", "test.short_side=96", "--set", "test.long_side=128", "--batch-size", "1", "--runs", "2"]
+    result = fcos("bench", "train", "shapes", *size, "--classes", "3", "--device", "cpu", "--json")
+    assert result.code == 0, result.err
+    told = json.loads(result.out)
+    assert told["size"] == [96, 128]
+    (ours,) = told["timed"]
+    assert ours["milliseconds"][0] > 0
+    assert set(ours["parts"]) == {"pixels", "assignment", "network", "losses", "backward", "update"}
+    shown = fcos("bench", "train", "shapes", *size, "--device", "cpu")
+    assert "A training step" in shown.out
+    assert "backward" in shown.out

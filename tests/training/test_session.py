@@ -226,7 +226,7 @@ def test_accumulated_passes_give_the_gradient_of_the_whole_batch(here: Path, tin
         world = World(0, 1, torch.device("cpu"))
         trainer, data, _ = setup.prepare(recipe, world, TrainingLog(None, False))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(trainer, "_update", lambda: None)
+            patch.setattr(trainer, "update", lambda: None)
             trainer.step(next(iter(setup.make_loader(data, recipe, world, 0))))
         grads.append({name: p.grad for name, p in trainer.model.named_parameters()})
     for other in grads[1:]:
