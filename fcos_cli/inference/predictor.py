@@ -12,6 +12,7 @@ from torch import Tensor
 from fcos_cli.data.loader import Batch, eval_batches
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
+from fcos_cli.inference.network import as_it_stands, prepare
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.postprocess import Detections, postprocess
 from fcos_cli.model.precision import choose_precision
@@ -59,8 +60,9 @@ class Predictor:
     Args:
         model: the detector.
         test: sizes, thresholds and limits: the recipe's `test`.
-        device: where to run; the model is moved there and laid out for speed. None leaves the model as it stands, which
-            is what a training wants for a model that it goes on with.
+        device: where to run; the model is moved there, and a copy of its network is prepared for speed, which does not
+            see later changes of its weights. None runs the model as it stands, which is what a training wants for a
+            model that it goes on with.
         precision: "auto" chooses by the device; `Predictor.precision` tells what and why.
         batch_size: images a pass; None is the recipe's.
         threshold: smallest score to report; None reports every detection above the recipe's candidate threshold.
@@ -78,7 +80,8 @@ class Predictor:
         threshold: float | np.ndarray | None = None,
     ) -> None:
         self.precision = choose_precision(precision, device or model.device)
-        self.model = model if device is None else model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model if device is None else model.to(device)
+        self.network = as_it_stands(model, self.precision) if device is None else prepare(self.model, self.precision)
         self.batch_size = batch_size or test.batch_size
         self.threshold = threshold
         lowered = min(test.score_threshold, threshold) if isinstance(threshold, float | int) else test.score_threshold
@@ -116,8 +119,7 @@ class Predictor:
     def detect(self, images: list[Tensor]) -> Detections:
         """Detections, on the CPU, in a batch of images uint8 [H, W, 3] RGB that have their network size already."""
         batch = self.model.preprocess(images)
-        with self.precision.autocast():
-            outputs = self.model(batch.pixels)
+        outputs = self.network(batch.pixels)
         found = postprocess(outputs, batch.sizes.to(batch.pixels.device), self.model, self.test)
         if self.threshold is not None:
             found = above(found, self.threshold)
