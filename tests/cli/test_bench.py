@@ -19,8 +19,7 @@ def quick(monkeypatch):
 
 
 def test_laws():
-    # A Typer app of one command is that command itself.
-    result = CliRunner().invoke(bench.app, ["--runs", "1", "--json"])
+    result = CliRunner().invoke(bench.app, ["stats", "--runs", "1", "--json"])
     found = json.loads(result.stdout)
     assert [point["x"] for point in found["laws"]["images"]["points"]] == [2, 4]
     assert [point["boxes"] for point in found["laws"]["boxes"]["points"]] == [3, 90]
