@@ -118,12 +118,12 @@ def _evaluate_model(
         check_writable(out)
     chosen_device = choose_device(device)
     if precision is not None:
-        choose_precision(precision, chosen_device)
+        choose_precision(precision, chosen_device, inference=True)
     detector = load_detector(model or newest_run())
     if precision is None:
         # float32 was asked for and exists everywhere: the same figures as at the end of the training.
         precision = "float32" if detector.recipe.train.precision == "float32" else "auto"
-    chosen_precision = choose_precision(precision, chosen_device)
+    chosen_precision = choose_precision(precision, chosen_device, inference=True)
     console.say(f"weights: {detector.path}" + ("" if model else " (the newest run's)"))
     wanted = detector.recipe.data
     truth = open_annotated(data or wanted.val_dataset or wanted.dataset, split, preferred=wanted.val_split)

@@ -79,7 +79,7 @@ class Predictor:
         batch_size: int | None = None,
         threshold: float | np.ndarray | None = None,
     ) -> None:
-        self.precision = choose_precision(precision, device or model.device)
+        self.precision = choose_precision(precision, device or model.device, inference=device is not None)
         self.model = model if device is None else model.to(device)
         self.network = as_it_stands(model, self.precision) if device is None else prepare(self.model, self.precision)
         self.batch_size = batch_size or test.batch_size

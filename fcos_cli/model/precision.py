@@ -42,27 +42,33 @@ class Precision:
         return torch.autocast(self.device_type, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None)
 
 
-def choose_precision(requested: PrecisionName, device: torch.device | str) -> Precision:
+def choose_precision(requested: PrecisionName, device: torch.device | str, *, inference: bool = False) -> Precision:
     """The precision to compute with on `device`; "auto" takes bfloat16 where the device is fast at it.
+
+    Args:
+        requested: "auto" or a wish.
+        device: "cpu", "cuda:1", ...
+        inference: for a network prepared for inference: there the dot products of AVX-512 pay, which are not enough in
+            a training, with its casts at each step.
 
     Raises:
         SetupError: the device cannot compute in the requested precision.
     """
     device = torch.device(device)
     if requested == "auto":
-        return _fastest(device)
+        return _fastest(device, inference)
     if device.type == "cpu" and requested == "float16":
         raise SetupError("float16 is for GPUs; this is the CPU", "use bfloat16, float32 or auto")
     if device.type == "cuda" and requested == "bfloat16" and not _cuda_has_bfloat16(device):
         name = torch.cuda.get_device_name(device)
         raise SetupError(f"{name} does not compute in bfloat16", "use float16, float32 or auto")
     note = ""
-    if device.type == "cpu" and requested == "bfloat16" and not cpu_has_amx():
+    if device.type == "cpu" and requested == "bfloat16" and not (cpu_has_amx() or (inference and cpu_has_dots())):
         note = "; this CPU has no AMX, float32 may be faster"
     return Precision(_DTYPES[requested], f"{requested}: as asked{note}", device.type)
 
 
-def _fastest(device: torch.device) -> Precision:
+def _fastest(device: torch.device, inference: bool) -> Precision:
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         if _cuda_has_bfloat16(device):
@@ -70,17 +76,33 @@ def _fastest(device: torch.device) -> Precision:
         return Precision(None, f"float32: {name} has no bfloat16", device.type)
     if device.type == "cpu" and cpu_has_amx():
         return Precision(torch.bfloat16, "bfloat16: this CPU has AMX", device.type)
-    what = "this CPU has no AMX" if device.type == "cpu" else f"the default on {device.type}"
+    if device.type == "cpu" and inference and cpu_has_dots():
+        return Precision(torch.bfloat16, "bfloat16: this CPU has AVX512-BF16", device.type)
+    what = (
+        f"this CPU has no AMX{' or AVX512-BF16' if inference else ''}"
+        if device.type == "cpu"
+        else f"the default on {device.type}"
+    )
     return Precision(None, f"float32: {what}", device.type)
 
 
 @cache
 def cpu_has_amx() -> bool:
     """Whether the CPU has bfloat16 matrix tiles that PyTorch uses (Intel AMX through oneDNN)."""
+    return _cpu_has("amx_bf16")
+
+
+@cache
+def cpu_has_dots() -> bool:
+    """Whether the CPU has bfloat16 dot products that PyTorch uses (AVX512-BF16 through oneDNN)."""
+    return _cpu_has("avx512_bf16")
+
+
+def _cpu_has(flag: str) -> bool:
     if not torch.backends.mkldnn.is_available():
         return False
     try:
-        return "amx_bf16" in _CPU_FLAGS.read_text().split()
+        return flag in _CPU_FLAGS.read_text().split()
     except OSError:
         return False
 

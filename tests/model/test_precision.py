@@ -26,6 +26,25 @@ def test_auto_on_the_cpu_follows_amx_and_says_so(amx):
     assert chosen.name == ("bfloat16" if amx else "float32")
 
 
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ("avx512f", "float32: this CPU has no AMX or AVX512-BF16"),
+        ("avx512f avx512_bf16", "bfloat16: this CPU has AVX512-BF16"),
+        ("avx512f avx512_bf16 amx_bf16", "bfloat16: this CPU has AMX"),
+    ],
+)
+def test_inference_takes_bfloat16_from_avx512_too(flags, reason, monkeypatch):
+    monkeypatch.setattr(precision, "_cpu_has", lambda flag: flag in flags.split())
+    precision.cpu_has_amx.cache_clear()
+    precision.cpu_has_dots.cache_clear()
+    assert choose_precision("auto", "cpu", inference=True).reason == reason
+    wished = choose_precision("bfloat16", "cpu", inference=True).reason
+    assert ("may be faster" in wished) is ("bf16" not in flags)
+    precision.cpu_has_amx.cache_clear()
+    precision.cpu_has_dots.cache_clear()
+
+
 def test_a_wish_overrides(amx):
     assert choose_precision("float32", "cpu").dtype is None
     wished = choose_precision("bfloat16", "cpu")
