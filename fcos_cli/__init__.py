@@ -1,3 +1,33 @@
 """FCOS toolkit: train, evaluate, understand and run fully convolutional one-stage detectors (arXiv 1904.01355)."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fcos_cli.inference.api import Model
+    from fcos_cli.recipe.schema import Precision
+
 __version__ = "0.1.0"
+__all__ = ["load"]
+
+
+def load(weights: str | Path | None = None, *, device: str = "auto", precision: "Precision" = "auto") -> "Model":
+    """A trained detector, ready to `predict`. This package is light: torch is imported here, not before.
+
+    >>> from fcos_cli import load
+    >>> model = load("runs/shapes")  # doctest: +SKIP
+    >>> model.predict("photo.jpg")  # doctest: +SKIP
+    <Prediction of photo.jpg, 160x128 pixels: star 0.93, circle 0.88>
+
+    Args:
+        weights: a .safetensors file, a run folder or a run's name; None is the newest run's best.
+        device: auto, cpu, cuda, cuda:1, ...
+        precision: auto (bfloat16 where the device is fast at it), float32, bfloat16, float16.
+
+    Raises:
+        WeightsError: nothing is there, or it is no detector of this toolkit.
+        SetupError: the machine has no such device or precision.
+    """
+    from fcos_cli.inference import api
+
+    return api.load(weights, device=device, precision=precision)

@@ -58,6 +58,23 @@ def read_image(path: str | Path) -> np.ndarray:
     return _open(Path(path), lambda image: _pixels(image, _orientation(image)))
 
 
+def upright_pixels(image: Image.Image, what: str = "the image") -> np.ndarray:
+    """`read_image` of an image that Pillow has opened already.
+
+    Args:
+        image: in any mode.
+        what: what to call it in an error.
+
+    Raises:
+        DataError: it turns out to be broken as its pixels are decoded.
+    """
+    try:
+        return _pixels(image, _orientation(image))
+    # As in `_open`: a broken file makes Pillow's decoders raise nearly anything.
+    except Exception as error:
+        raise DataError(f"{what}: broken image ({str(error) or type(error).__name__})") from error
+
+
 def read_from_folder(data: DetectionData, index: int) -> np.ndarray:
     """The `ImageReader` of data sets whose images are files under `data.root`.
 
