@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fcos_cli.commands.bench_predict import predict
 from fcos_cli.commands.bench_train import train
 from fcos_cli.report import console
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="How fast the toolkit is on this machine.", no_args_is_help=True)
 app.command("train")(train)
+app.command("predict")(predict)
 
 LAWS = {"images": "images", "boxes": "boxes an image", "resolution": "short side"}
 COMMANDS = (["bpr"], ["tables"])
@@ -119,14 +121,15 @@ def _machine() -> dict[str, Any]:
     import numpy as np
 
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name, in the system's words."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]

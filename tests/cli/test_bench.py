@@ -1,11 +1,21 @@
 import json
+import sys
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from fcos_cli.commands import bench
 from fcos_cli.data.coco import read_coco
-from fcos_cli.errors import FcosError
+from fcos_cli.data.datasets import image_files
+from fcos_cli.errors import FcosError, UsageError
+from fcos_cli.inference import bench as prediction
+from fcos_cli.inference.predictor import Predictor
+from fcos_cli.model.fcos import FCOS
+from fcos_cli.model.saved import load_detector
+from fcos_cli.recipe.load import load_recipe
+from fcos_cli.recipe.schema import ModelConfig
+from fcos_cli.recipe.schema import TestConfig as Limits
 from fcos_cli.stats import bench as measured
 
 
@@ -65,3 +75,90 @@ def test_train_times_steps_and_their_parts(fcos):
     shown = fcos("bench", "train", "shapes", *size, "--device", "cpu")
     assert "A training step" in shown.out
     assert "backward" in shown.out
+
+
+PREDICT = ["predict", "--runs", "2", "--batch-size", "1,2", "--device", "cpu"]
+
+
+def test_predict_by_stage(tiny):
+    done = CliRunner().invoke(bench.app, [*PREDICT, "--recipe", str(tiny), "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert [(one["name"], one["batch_size"], len(one["passes"])) for one in found["timings"]] == [
+        ("fcos", 1, 2),
+        ("fcos", 2, 2),
+    ]
+    for one in found["timings"]:
+        for each in one["passes"]:
+            assert set(each) == {*prediction.STAGES, "all"}
+            assert min(each.values()) > 0
+            assert each["all"] == pytest.approx(sum(each[stage] for stage in prediction.STAGES))
+        assert one["images_per_second"] == pytest.approx(1 / one["median"]["all"])
+    assert found["pipeline"]["images_per_second"] > 0
+    assert found["pipeline"]["peak_memory"] > 10_000_000
+    assert found["machine"]["precision"].split(":")[0] in ("float32", "bfloat16")
+
+
+def test_predict_with_weights_on_own_images(tiny_detector, make_images):
+    folder = make_images({"a.png": (90, 64), "b.png": (64, 64)})
+    arguments = [*PREDICT, "--weights", str(tiny_detector), "--images", str(folder), "--precision", "float32"]
+    done = CliRunner().invoke(bench.app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "network" in done.stdout
+    assert "float32: as asked" in done.stderr
+    assert "over 2 images" in done.stderr
+
+
+def test_predict_says_when_torchvision_is_not_there(tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.models.detection", None)
+    done = CliRunner().invoke(bench.app, [*PREDICT, "--recipe", str(tiny), "--against", "torchvision"])
+    assert done.exit_code == 0, done.output
+    (line,) = [line for line in done.stderr.splitlines() if "torchvision" in line]
+    assert "does not import" in line
+    assert "only ours" in line
+
+
+@pytest.mark.parametrize("sizes", ["", "a", "1,0", "1;2"])
+def test_batch_sizes_that_are_none(sizes):
+    with pytest.raises(UsageError, match="--batch-size"):
+        CliRunner().invoke(bench.app, ["predict", "--batch-size", sizes], catch_exceptions=False)
+
+
+def test_random_weights_find_plenty(tiny, tmp_path):
+    loaded = load_recipe(str(tiny), []).recipe
+    model = FCOS(loaded.model, 80)
+    prediction.write_images(tmp_path, 2)
+    data = image_files([str(tmp_path)])
+    cpu = torch.device("cpu")
+    assert all(len(r.boxes) == 0 for r in Predictor(model, loaded.test, device=cpu).run(data))
+    prediction.busy_weights(model, data, loaded.test)
+    assert all(len(r.boxes) > 20 for r in Predictor(model, loaded.test, device=cpu).run(data))
+
+
+def test_turns_are_taken(tiny_detector, make_images):
+    detector = load_detector(tiny_detector)
+    data = image_files([str(make_images({f"{i}.png": (64, 64) for i in range(3)}))])
+    predictor = Predictor(detector.model, detector.recipe.test, device=torch.device("cpu"))
+    seen = []
+
+    def other(images):
+        seen.append(list(images))
+        return {"all": 2.0}
+
+    (timings,) = prediction.compare(data, predictor, [2], 2, other)
+    assert [timing.name for timing in timings] == ["fcos", "torchvision"]
+    assert seen == [[0, 1], [2, 0], [1, 2]]
+    assert timings[1].passes == [{"all": 1.0}, {"all": 1.0}]
+    assert timings[1].images_per_second == 1
+    assert timings[1].spread("all") == 0
+
+
+def test_against_torchvision(tmp_path):
+    pytest.importorskip("torchvision.models.detection", exc_type=(ImportError, RuntimeError))
+    prediction.write_images(tmp_path, 1)
+    data = image_files([str(tmp_path)])
+    model = FCOS(ModelConfig.model_validate({"backbone": {"name": "resnet18", "weights": ""}}), 5)
+    limits = Limits(short_side=64, long_side=96)
+    predictor = Predictor(model, limits, device=torch.device("cpu"))
+    taken = prediction.torchvision_pass(data, predictor, 5)([0])
+    assert taken["all"] == pytest.approx(taken["decode"] + taken["all but decode"])
