@@ -79,7 +79,10 @@ def options(
 
 
 def with_optional_values(arguments: Sequence[str]) -> list[str]:
-    """`--resume` may stand without a value (the newest run) or before the recipe; Typer knows only options with one."""
+    """`fcos train --resume` may stand without a value (the newest run) or before the recipe; Typer knows only options
+    with one."""
+    if arguments[:1] == ["predict"]:
+        return list(arguments)
     filled: list[str] = []
     for position, argument in enumerate(arguments):
         following = arguments[position + 1] if position + 1 < len(arguments) else "-"

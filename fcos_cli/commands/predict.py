@@ -1,6 +1,8 @@
 """`fcos predict`."""
 
+import hashlib
 import math
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +20,18 @@ TOP_CLASSES = 10
 AUTO = "auto"
 
 
+class OutputFormat(StrEnum):
+    """`--format`, as `inference.formats` has them."""
+
+    coco = "coco"
+    csv = "csv"
+    yolo = "yolo"
+    voc = "voc"
+
+
+FOLDERS = (OutputFormat.yolo, OutputFormat.voc)
+
+
 def predict(
     sources: Annotated[
         list[str],
@@ -25,7 +39,7 @@ def predict(
             metavar="SOURCE", help="Images, folders (searched recursively), 'patterns/*.jpg', or one data set."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The COCO result list to write.")],
+    out: Annotated[Path, typer.Option(help="The file to write; for --format yolo and voc a folder.")],
     weights: Annotated[
         str | None,
         typer.Option(help="A .safetensors file or a run folder (default: the newest run's best).", show_default=False),
@@ -39,10 +53,21 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    form: Annotated[
+        OutputFormat,
+        typer.Option("--format", help="coco: one JSON list; csv: one table; yolo, voc: a file an image."),
+    ] = OutputFormat.coco,
     draw: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Also write the images with their boxes here.", show_default=False),
     ] = None,
+    save_crops: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also cut the boxes out: a folder a class in here.", show_default=False),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted prediction into the same OUT stopped.")
+    ] = False,
     locations: Annotated[
         bool,
         typer.Option(
@@ -59,14 +84,22 @@ def predict(
         bool,
         typer.Option("--tta", help="Test-time augmentation: the sizes and the mirroring of the recipe's test.tta."),
     ] = False,
+    draft: Annotated[
+        bool,
+        typer.Option(
+            help="Let the JPEG decoder reduce photographs of at least twice the network's size: quicker, and "
+            "nearly the same pixels."
+        ),
+    ] = True,
     split: Annotated[
         str | None, typer.Option(help="Split of the data set, where SOURCE is one.", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object about what was done.")] = False,
 ) -> None:
-    """Find objects in images and write them as a COCO result list.
+    """Find objects in images and write them as a COCO result list, or in another format.
 
-    Boxes are x, y, width, height in pixels of the original images.
+    Boxes are x, y, width, height in pixels of the original images; csv and voc
+    have corners, yolo fractions of the image and each box's confidence.
 
     Of a data set, its own image and category ids are written. For bare images,
     a file OUT.images.json beside it lists ids, file names and classes.
@@ -75,7 +108,10 @@ def predict(
     and y in pixels of the network input.
 
     Images that cannot be read are named at the end; the exit code is 3 if none
-    could be. Ctrl-C keeps what is done.
+    could be. Of an animated file the first frame is taken.
+
+    What is done is kept image by image in OUT.partial. Ctrl-C makes OUT of it;
+    after that, or a crash, --resume goes on, to the same OUT in the end.
     """
     from fcos_cli.files import check_writable
     from fcos_cli.inference.sources import open_sources
@@ -85,15 +121,18 @@ def predict(
         raise UsageError(
             "--locations are pixels of the network input, of which --tta has several an image", "leave one of them away"
         )
-    check_writable(out)
-    if draw is not None:
-        check_writable(draw / "picture.jpg")
+    check_writable(out / "classes.txt" if form in FOLDERS else out)
+    for folder in (draw, save_crops):
+        if folder is not None:
+            check_writable(folder / "picture.jpg")
     data = open_sources(sources, split)
     if not len(data):
         raise DataError(f"{data.name} has no images", "give images, a folder of images or a data set")
 
     from fcos_cli.inference.augment import AugmentedPredictor, passes
-    from fcos_cli.inference.job import PICTURE_THRESHOLD, predict_to_file
+    from fcos_cli.inference.job import predict_to_file
+    from fcos_cli.inference.journal import partial_path
+    from fcos_cli.inference.pictures import PICTURE_THRESHOLD
     from fcos_cli.inference.predictor import Predictor
     from fcos_cli.model.precision import choose_device
     from fcos_cli.model.saved import load_detector, newest_run
@@ -102,7 +141,7 @@ def predict(
     chosen_device = choose_device(device)
     detector = load_detector(weights or newest_run())
     console.say(f"weights: {detector.path}" + ("" if weights else " (the newest run's; choose with --weights)"))
-    stored = load_thresholds(detector.path, detector.categories) if threshold == AUTO else None
+    stored = load_thresholds(detector.path, detector.categories, tta=tta) if threshold == AUTO else None
     predictor = (AugmentedPredictor if tta else Predictor)(
         detector.model,
         detector.recipe.test,
@@ -116,17 +155,27 @@ def predict(
         console.say(passes(detector.recipe.test))
     if stored:
         console.say(f"thresholds: {stored.text}")
-        if stored.tta != tta:
-            console.warn(f"they were computed {'with' if stored.tta else 'without'} --tta, which changes the scores")
+    partial = partial_path(out, folder=form in FOLDERS)
+    if resume != partial.exists():
+        console.say(
+            f"no {partial} to resume: starting with the first image"
+            if resume
+            else f"starting again: {partial} of an interrupted prediction is overwritten (--resume would have gone on)"
+        )
     with console.progress("predicting", len(data)) as step:
         summary = predict_to_file(
             predictor,
             detector.categories,
             data,
             out,
+            format=form.value,
             locations=locations,
             pictures=draw,
+            crops=save_crops,
             picture_threshold=PICTURE_THRESHOLD if threshold is None else 0.0,
+            resume=resume,
+            settings={"weights": _digest(detector.path)},
+            draft=draft,
             step=step,
         )
     _report(summary, out, len(data))
@@ -135,11 +184,15 @@ def predict(
             {
                 "out": str(out),
                 "images_file": str(summary.companion) if summary.companion else None,
+                "format": form.value,
                 "pictures": str(draw) if draw else None,
+                "crops": str(save_crops) if save_crops else None,
                 "images": summary.images,
+                "resumed": summary.resumed,
                 "detections": summary.detections,
                 "failed": [failure._asdict() for failure in summary.failed],
                 "interrupted": summary.interrupted,
+                "partial": str(summary.partial) if summary.partial else None,
                 "seconds": round(summary.seconds, 3),
                 "weights": str(detector.path),
                 "device": str(chosen_device),
@@ -164,10 +217,19 @@ def _parse_score(text: str) -> float:
     return value
 
 
+def _digest(weights: Path) -> str:
+    """Of the file's content, for --resume: a file of the same name may hold other weights by then."""
+    with open(weights, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 def _report(summary: "Summary", out: Path, total: int) -> None:
     """What the user must know besides the result, on stderr."""
     if summary.interrupted:
         console.warn(f"interrupted: {out} holds the detections of {summary.images} of {total} images")
+        console.say("go on with the same command and --resume")
+    elif summary.resumed:
+        console.say(f"resumed: {summary.resumed} images were done before")
     if summary.absent:
         console.warn(f"not written, because the data set has no such class: {', '.join(summary.absent)}")
     if summary.invalid:
@@ -179,7 +241,7 @@ def _report(summary: "Summary", out: Path, total: int) -> None:
 
 
 def _show(summary: "Summary", out: Path) -> None:
-    rate = summary.images / summary.seconds if summary.seconds else 0.0
+    rate = (summary.images - summary.resumed) / summary.seconds if summary.seconds else 0.0
     rows: list[tuple[str, object]] = [
         ("images", summary.images),
         ("detections", summary.detections),

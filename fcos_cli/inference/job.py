@@ -1,16 +1,20 @@
-"""A whole prediction: images in, a result list and pictures on disk out, in constant memory."""
+"""A whole prediction: images in, a result and pictures on disk out, in constant memory."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+import numpy as np
 
 from fcos_cli.data.records import Categories, DetectionData
+from fcos_cli.errors import SetupError
+from fcos_cli.inference.formats import FormatName
+from fcos_cli.inference.pictures import PICTURE_THRESHOLD, Pictures
+from fcos_cli.inference.pipeline import Finisher
 from fcos_cli.inference.predictor import Failure, ImageResult, Predictor
-from fcos_cli.inference.results import UNKNOWN_CATEGORY, ResultWriter, companion_path, match_categories, result_writer
-from fcos_cli.report.draw import draw_boxes, save_picture
-
-PICTURE_THRESHOLD = 0.3
+from fcos_cli.inference.results import match_categories
+from fcos_cli.inference.writer import ResultWriter, companion_path, lists_images, names_of, result_writer
 
 
 @dataclass
@@ -18,23 +22,27 @@ class Summary:
     """What a prediction did.
 
     Attributes:
-        images: images predicted on.
-        detections: detections written.
+        images: images in the result.
+        resumed: how many of them were done before, by the prediction that this one went on with.
+        detections: detections in the result.
         seconds: from the first image to the last.
         failed: images that could not be read.
         invalid: detections left out because they were not finite.
         interrupted: Ctrl-C ended it early; what was done is on disk.
+        partial: what `--resume` goes on with, where it was interrupted.
         companion: the file that lists the images, where the data set has none of its own.
         per_class: detections per class name, most first.
         absent: classes of the model that the data set lacks; their detections are not written.
     """
 
     images: int = 0
+    resumed: int = 0
     detections: int = 0
     seconds: float = 0.0
     failed: list[Failure] = field(default_factory=list)
     invalid: int = 0
     interrupted: bool = False
+    partial: Path | None = None
     companion: Path | None = None
     per_class: list[tuple[str, int]] = field(default_factory=list)
     absent: tuple[str, ...] = ()
@@ -46,80 +54,123 @@ def predict_to_file(
     data: DetectionData,
     out: Path,
     *,
+    format: FormatName = "coco",
     locations: bool = False,
     pictures: Path | None = None,
+    crops: Path | None = None,
     picture_threshold: float = PICTURE_THRESHOLD,
+    resume: bool = False,
+    settings: Mapping[str, object] | None = None,
+    draft: bool = False,
     step: Callable[[int], None] = lambda count: None,
 ) -> Summary:
-    """Predicts on every image of `data` and writes a COCO result list.
+    """Predicts on every image of `data` and writes what it finds.
+
+    Reading, the network, and drawing and writing overlap; a bounded number of images is on its way.
 
     Args:
         predictor: the detector.
         categories: its classes, in label order.
         data: images; where they belong to a data set with classes, its own category ids are written.
-        out: the .json file.
+        out: the file, or the folder for formats of a file an image.
+        format: of the result, as `formats.FORMATS` has them.
         locations: write the level and the location that each detection came from, as `result_writer` does.
         pictures: folder for the images with their boxes drawn in.
-        picture_threshold: smallest score that is drawn.
-        step: called with the number of images finished, readable or not.
+        crops: folder for the boxes cut out, a folder a class in it.
+        picture_threshold: smallest score that is drawn and cut out.
+        resume: go on with what an interrupted prediction has left; the result is what it would have been without the
+            interruption.
+        settings: what the detections depend on beside the predictor's own settings, such as the weights' digest.
+        draft: as `images.read_resized` has it.
+        step: called with the number of images finished, readable or not; first with those that were done before.
 
     Raises:
         DataError: the data set has classes that the model does not know.
-        OSError: a file cannot be written; an older result list stays as it was.
+        UsageError: `resume` with other settings.
+        SetupError: a file cannot be written; what is done is kept for `resume`.
     """
     summary = Summary()
     category_ids, summary.absent = match_categories(categories, data)
-    bare = not len(data.categories)
-    album = _Album(pictures, data, categories, picture_threshold) if pictures else None
+    described = {**_settings(predictor, data, draft), **(settings or {})}
+    prepare = None
+    if pictures or crops:
+        prepare = Pictures(data, categories.names, picture_threshold, drawn=pictures, crops=crops)
     started = time.perf_counter()
+    opened: list[ResultWriter] = []
     try:
-        listed = data if bare else None
-        with result_writer(out, category_ids, data=listed, categories=categories, locations=locations) as writer:
-            known_failures = 0
-            for result in predictor.run(data, summary.failed):
-                writer.add(result)
-                if album:
-                    album.add(result)
-                step(1 + len(summary.failed) - known_failures)
-                known_failures = len(summary.failed)
+        with result_writer(
+            out,
+            category_ids,
+            data=data,
+            categories=categories,
+            format=format,
+            locations=locations,
+            settings=described,
+            resume=resume,
+        ) as writer:
+            opened.append(writer)
+            summary.resumed = writer.images
+            step(int(writer.done.sum()))
+            _predict(predictor, data, writer, prepare, summary, draft, step)
     except KeyboardInterrupt:
         summary.interrupted = True
+    except OSError as error:
+        kept = f"what is done is kept in {opened[0].journal.path}: after that, add --resume" if opened else ""
+        reason = (error.strerror or str(error)).lower()
+        raise SetupError(
+            f"cannot write {error.filename or out}: {reason}",
+            f"free some space or mend its permissions{'; ' if kept else ''}{kept}",
+        ) from error
     summary.seconds = time.perf_counter() - started
-    summary.images, summary.detections, summary.invalid = writer.images, writer.detections, writer.invalid
-    summary.companion = companion_path(out) if bare else None
-    summary.per_class = _by_name(writer, categories, category_ids.tolist())
+    if opened:
+        _sum_up(summary, opened[0])
     return summary
 
 
-def _by_name(writer: ResultWriter, categories: Categories, category_ids: list[int]) -> list[tuple[str, int]]:
-    names = {i: name for i, name in zip(category_ids, categories.names, strict=True) if i != UNKNOWN_CATEGORY}
-    counts = [(names[category], count) for category, count in writer.per_class.items()]
-    return sorted(counts, key=lambda entry: (-entry[1], entry[0]))
+def _predict(
+    predictor: Predictor,
+    data: DetectionData,
+    writer: ResultWriter,
+    prepare: Callable[[ImageResult], None] | None,
+    summary: Summary,
+    draft: bool,
+    step: Callable[[int], None],
+) -> None:
+    told = 0
+
+    def write(result: ImageResult) -> None:
+        nonlocal told
+        writer.add(result)
+        failures = len(summary.failed)
+        step(1 + failures - told)
+        told = failures
+
+    done = writer.done.copy()
+    with Finisher(prepare, write) as finisher:
+        for result in predictor.run(data, summary.failed, done=done, draft=draft):
+            # A batch that was half written is run as a whole again, so that its images are padded as they were.
+            if not done[result.index]:
+                finisher.put(result)
+    step(len(summary.failed) - told)
 
 
-class _Album:
-    """Pictures under the images' own relative names, as JPEG."""
+def _settings(predictor: Predictor, data: DetectionData, draft: bool) -> dict[str, object]:
+    """What the detections depend on, beside the weights: in the order in which a user would look for a difference."""
+    threshold = predictor.threshold
+    limits = predictor.test.model_dump(mode="json", exclude={"batch_size"})
+    return {
+        "images": str(data.root),
+        "threshold": threshold.tolist() if isinstance(threshold, np.ndarray) else threshold,
+        "precision": predictor.precision.name,
+        "batch size": predictor.batch_size,
+        "way of predicting": type(predictor).__name__,
+        "draft": draft,
+        **{f"test.{key}": value for key, value in limits.items()},
+    }
 
-    def __init__(self, folder: Path, data: DetectionData, categories: Categories, threshold: float) -> None:
-        self.folder, self.data, self.categories, self.threshold = folder, data, categories, threshold
-        self.taken: set[PurePosixPath] = set()
 
-    def add(self, result: ImageResult) -> None:
-        shown = result.scores >= self.threshold
-        picture = draw_boxes(
-            self.data.read(result.index),
-            result.boxes[shown],
-            result.labels[shown],
-            self.categories.names,
-            result.scores[shown],
-        )
-        save_picture(picture, self.folder / self._name(result.index))
-
-    def _name(self, index: int) -> PurePosixPath:
-        given = PurePosixPath(Path(self.data.file_names[index]).as_posix())
-        inside = PurePosixPath(*(part for part in given.parts if part not in ("..", given.anchor)))
-        name = inside.with_suffix(".jpg")
-        if name in self.taken:
-            name = inside.with_name(f"{inside.name}.jpg")
-        self.taken.add(name)
-        return name
+def _sum_up(summary: Summary, writer: ResultWriter) -> None:
+    summary.images, summary.detections, summary.invalid = writer.images, writer.detections, writer.invalid
+    summary.partial = writer.journal.path if summary.interrupted else None
+    summary.companion = companion_path(writer.path) if lists_images(writer.form, writer.data) else None
+    summary.per_class = names_of(writer)

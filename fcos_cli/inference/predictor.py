@@ -88,7 +88,14 @@ class Predictor:
         self.test = test.model_copy(update={"score_threshold": lowered})
 
     def run(
-        self, data: DetectionData, failed: list[Failure] | None = None, *, rank: int = 0, world: int = 1
+        self,
+        data: DetectionData,
+        failed: list[Failure] | None = None,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        done: np.ndarray | None = None,
+        draft: bool = False,
     ) -> Iterator[ImageResult]:
         """Results of every readable image, as they come: images of like shape share a batch, whatever the data's order.
 
@@ -96,13 +103,15 @@ class Predictor:
             data: images; annotations are not looked at.
             failed: gets the images that cannot be read.
             rank, world: take every world-th batch from this one on; the batches do not depend on it.
+            done, draft: as `eval_batches` has them.
 
         Raises:
             DataError: an image cannot be read and there is no `failed` to note it in.
         """
         with _evaluating(self.model):
             short, long = self.test.short_side, self.test.long_side
-            for batch in eval_batches(data, short, long, self.batch_size, rank=rank, world=world):
+            options = {"rank": rank, "world": world, "done": done, "draft": draft}
+            for batch in eval_batches(data, short, long, self.batch_size, **options):  # type: ignore[arg-type]
                 failures = [Failure(name, reason) for name, reason in batch.failed]
                 if failures and failed is None:
                     raise DataError(f"{failures[0].file_name}: {failures[0].reason}")

@@ -1,11 +1,7 @@
-"""Detections on their way out: columns for the evaluation, a COCO result list on disk. Imports no torch."""
+"""Detections in a data set's own terms: columns for the evaluation and for the files. Imports no torch."""
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -119,103 +115,6 @@ def _some(names: tuple[str, ...] | list[str], limit: int = 8) -> str:
     return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-@dataclass
-class ResultWriter:
-    """Writes a COCO result list image by image. Made by `result_writer`.
-
-    Attributes:
-        images: images written so far.
-        detections: detections written so far.
-        invalid: detections left out because a number in them was not finite.
-        per_class: detections per category id.
-        image_rows: entries of a COCO `images` list, where they are collected.
-        locations: whether entries say where their detection came from.
-    """
-
-    file: IO[bytes]
-    category_ids: np.ndarray
-    data: DetectionData | None
-    images: int = 0
-    detections: int = 0
-    invalid: int = 0
-    per_class: dict[int, int] = field(default_factory=dict)
-    image_rows: list[dict[str, object]] = field(default_factory=list)
-    locations: bool = False
-    end: int = 0
-
-    def add(self, result: "ImageResult") -> None:
-        """Append the detections of one image."""
-        columns = to_columns(result, self.category_ids)
-        written = columns if self.locations else columns[:4]
-        entries = [_entry(*row) for row in zip(*(column.tolist() for column in written), strict=True)]
-        if self.data is not None:
-            width, height = result.size
-            name = self.data.file_names[result.index]
-            self.image_rows.append({"id": result.image_id, "file_name": name, "width": width, "height": height})
-        if entries:
-            lead = ",\n" if self.detections else "\n"
-            self.file.write((lead + ",\n".join(entries)).encode())
-        # From here on the image counts: an interruption before this line takes its entries back.
-        self.end = self.file.tell()
-        self.images += 1
-        self.detections += len(entries)
-        self.invalid += result.invalid
-        for category, count in zip(*np.unique(columns.category_id, return_counts=True), strict=True):
-            self.per_class[int(category)] = self.per_class.get(int(category), 0) + int(count)
-
-    def close(self) -> None:
-        """End the list after the last whole image."""
-        self.file.seek(self.end)
-        self.file.truncate()
-        self.file.write(b"\n]\n" if self.detections else b"]\n")
-
-
-@contextmanager
-def result_writer(
-    path: str | Path,
-    category_ids: np.ndarray,
-    *,
-    data: DetectionData | None = None,
-    categories: Categories | None = None,
-    locations: bool = False,
-) -> Iterator[ResultWriter]:
-    """A COCO result list at `path`, streamed to a temporary file and put in place at the end.
-
-    Ctrl-C keeps what is done: the list ends after the last whole image, takes its place, and the interruption goes on.
-    Any other exception leaves an older file at `path` as it was.
-
-    Args:
-        path: the .json file.
-        category_ids: int64 [C], id of each of the model's labels.
-        data: for images without annotations: a companion file beside `path` (`companion_path`) lists them, with the
-            classes, in COCO's layout.
-        categories: the classes, for the companion file.
-        locations: write into each entry where its detection came from, beside COCO's own keys: `level`, the number of
-            the pyramid level, and `location`, [x, y] in pixels of the network input.
-    """
-    interrupted: KeyboardInterrupt | None = None
-    with atomic_file(path) as file:
-        file.write(b"[")
-        writer = ResultWriter(file, category_ids, data, locations=locations, end=1)
-        try:
-            yield writer
-        except KeyboardInterrupt as signal:
-            interrupted = signal
-        writer.close()
-    if data is not None:
-        with atomic_file(companion_path(path), "w") as file:
-            json.dump(_companion(writer.image_rows, categories, data.root), file, ensure_ascii=False, indent=1)
-    if interrupted is not None:
-        raise interrupted
-
-
-def companion_path(path: str | Path) -> Path:
-    """Where the images of a result list are listed: `preds.json` -> `preds.images.json`."""
-    path = Path(path)
-    stem = path.stem if path.suffix.lower() == ".json" else path.name
-    return path.with_name(f"{stem}.images.json")
-
-
 def write_results(path: str | Path, results: np.ndarray) -> None:
     """Write detections [K, 7] (image_id, x, y, w, h, score, category_id) as a COCO result list.
 
@@ -225,11 +124,11 @@ def write_results(path: str | Path, results: np.ndarray) -> None:
     with atomic_file(path) as file:
         for row, (image, *box, score, category) in enumerate(results.tolist()):
             file.write(b",\n" if row else b"[\n")
-            file.write(_entry(int(image), int(category), box, score).encode())
+            file.write(coco_entry(int(image), int(category), box, score).encode())
         file.write(b"\n]\n" if len(results) else b"[]\n")
 
 
-def _entry(
+def coco_entry(
     image_id: int,
     category_id: int,
     box: list[float],
@@ -237,14 +136,6 @@ def _entry(
     level: int | None = None,
     location: list[int] | None = None,
 ) -> str:
+    """One entry of a COCO result list; with a level and a location, where the detection came from."""
     origin = "" if level is None else f', "level": {level}, "location": {location}'
     return f'{{"image_id": {image_id}, "category_id": {category_id}, "bbox": {box}, "score": {score}{origin}}}'
-
-
-def _companion(rows: list[dict[str, object]], categories: Categories | None, root: Path) -> dict[str, object]:
-    classes = zip(categories.ids, categories.names, strict=True) if categories else ()
-    return {
-        "info": {"description": "images of the result list beside this file", "root": str(root)},
-        "images": sorted(rows, key=lambda row: str(row["file_name"])),
-        "categories": [{"id": category, "name": name} for category, name in classes],
-    }

@@ -225,8 +225,8 @@ def test_ctrl_c_keeps_what_is_done(fcos, images, tiny_detector, tmp_path, monkey
     out = tmp_path / "preds.json"
     whole = Predictor.run
 
-    def run(self, data, failed=None):
-        for count, result in enumerate(whole(self, data, failed)):
+    def run(self, data, failed=None, **options):
+        for count, result in enumerate(whole(self, data, failed, **options)):
             if count == 2:
                 raise KeyboardInterrupt
             yield result
