@@ -174,13 +174,13 @@ def _store_thresholds(detector: "Detector", evaluation: "Evaluation", data: "Det
     try:
         path = save_thresholds(detector.path, detector.categories, points, data=data.name, images=len(data), tta=tta)
     except OSError as error:
-        place = thresholds_path(detector.path)
+        place = thresholds_path(detector.path, tta=tta)
         console.warn(f"the thresholds are not stored, {place} cannot be written: {error.strerror or error}")
         return None
     if path is None:
         console.say("no thresholds are stored: no detection met an object")
         return None
-    console.say(f"thresholds: {path} (for fcos predict --threshold auto)")
+    console.say(f"thresholds: {path} (for fcos predict --threshold auto{' --tta' * tta})")
     return str(path)
 
 

@@ -145,7 +145,7 @@ class Model:
         """
         several = isinstance(images, list | tuple)
         given = list(images) if isinstance(images, list | tuple) else [images]
-        limits = self._limits(threshold)
+        limits = self._limits(threshold, tta)
         data, held = _as_data(given, several)
         chosen = choose_device(self._device if device is None else device)
         predictor = self._predictor(
@@ -162,9 +162,9 @@ class Model:
         complete = [one for one in found if one is not None]
         return complete if several else complete[0]
 
-    def _limits(self, threshold: float | Literal["auto"] | None) -> float | np.ndarray | None:
+    def _limits(self, threshold: float | Literal["auto"] | None, tta: bool) -> float | np.ndarray | None:
         if threshold == "auto":
-            return load_thresholds(self.detector.path, self.detector.categories).values
+            return load_thresholds(self.detector.path, self.detector.categories, tta=tta).values
         if threshold is None:
             return None
         number = isinstance(threshold, float | int | np.number) and not isinstance(threshold, bool)

@@ -2,7 +2,8 @@
 
 A file of its own, because rewriting the weights to change their metadata would copy hundreds of megabytes, change their
 checksum, and pull the file away under a process that reads it. The file names the weights by their SHA-256, so that
-thresholds are never used with weights that they do not belong to. Imports no torch.
+thresholds are never used with weights that they do not belong to. Test-time augmentation raises scores, so it has its
+own (`best.tta.thresholds.json`). Imports no torch.
 """
 
 import hashlib
@@ -32,13 +33,11 @@ class Thresholds:
             of, or that the detector never found there, has the median of the other classes' thresholds.
         measured: bool [C], the class has a threshold of its own.
         data: name of the data set they were computed on.
-        tta: computed with test-time augmentation.
     """
 
     values: np.ndarray
     measured: np.ndarray
     data: str
-    tta: bool = False
 
     @property
     def text(self) -> str:
@@ -47,13 +46,12 @@ class Thresholds:
         classes = "1 class" if len(own) == 1 else f"{len(own)} classes"
         rest = int((~self.measured).sum())
         others = f"; {rest} without objects or hits there: {np.median(own):.2f}" if rest else ""
-        passes = ", with test-time augmentation" if self.tta else ""
-        return f"{own.min():.2f} to {own.max():.2f}, best F1 of {classes} on {self.data}{passes}{others}"
+        return f"{own.min():.2f} to {own.max():.2f}, best F1 of {classes} on {self.data}{others}"
 
 
-def thresholds_path(weights: str | Path) -> Path:
+def thresholds_path(weights: str | Path, *, tta: bool = False) -> Path:
     """Where the thresholds of a weights file are: `best.safetensors` -> `best.thresholds.json` beside it."""
-    return Path(weights).with_suffix(".thresholds.json")
+    return Path(weights).with_suffix(".tta.thresholds.json" if tta else ".thresholds.json")
 
 
 def save_thresholds(
@@ -96,25 +94,26 @@ def save_thresholds(
             for category, name, point in zip(categories.ids, categories.names, points, strict=True)
         ],
     }
-    path = thresholds_path(weights)
+    path = thresholds_path(weights, tta=tta)
     with atomic_file(path, "w") as file:
         json.dump(content, file, ensure_ascii=False, indent=1)
         file.write("\n")
     return path
 
 
-def load_thresholds(weights: str | Path, categories: Categories) -> Thresholds:
-    """The thresholds stored with `weights`.
+def load_thresholds(weights: str | Path, categories: Categories, *, tta: bool = False) -> Thresholds:
+    """The thresholds stored with `weights`, of predictions with or without test-time augmentation.
 
     Raises:
         WeightsError: there are none, they belong to other weights, or the file is damaged.
     """
-    path = thresholds_path(weights)
-    command = f"compute them: fcos eval {weights}"
+    path = thresholds_path(weights, tta=tta)
+    command = f"compute them: fcos eval {weights}" + (" --tta" if tta else "")
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise WeightsError(f"no thresholds are stored with {weights}", command) from None
+        passes = " for test-time augmentation" if tta else ""
+        raise WeightsError(f"no thresholds{passes} are stored with {weights}", command) from None
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read: {error}", command) from error
     try:
@@ -137,7 +136,6 @@ def _filled(content: dict[str, Any]) -> Thresholds:
         np.array([fallback if value is None else float(value) for value in own]),
         np.array([value is not None for value in own]),
         str(content["data"]),
-        bool(content["tta"]),
     )
 
 
