@@ -130,15 +130,13 @@ def torchvision_pass(data: DetectionData, predictor: Predictor, classes: int) ->
     """torchvision's fcos_resnet50_fpn with random weights, as its documentation runs it, at the same input size.
 
     Raises:
-        SetupError: torchvision does not import here.
+        SetupError: torchvision does not import or run here.
     """
     try:
         module: Any = importlib.import_module("torchvision.models.detection")
     except (ImportError, RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise SetupError(
-            f"torchvision does not import here: {reason}", "install the torchvision that belongs to this torch"
-        ) from None
+        raise _no_torchvision(f"does not import here: {reason}") from None
     test, device = predictor.test, predictor.model.device
     model = module.fcos_resnet50_fpn(
         weights=None,
@@ -165,7 +163,15 @@ def torchvision_pass(data: DetectionData, predictor: Predictor, classes: int) ->
         clock("all but decode")
         return clock.seconds()
 
+    try:
+        detect([0])
+    except RuntimeError as error:  # its compiled ops may be missing, which it says when they are called
+        raise _no_torchvision(f"does not run here: {str(error).strip().splitlines()[0]}") from None
     return detect
+
+
+def _no_torchvision(why: str) -> SetupError:
+    return SetupError(f"torchvision {why}", "install the torchvision that belongs to this torch")
 
 
 def busy_weights(model: FCOS, data: DetectionData, test: TestConfig) -> None:
