@@ -36,7 +36,7 @@ def predict(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE", help="Images, folders (searched recursively), 'patterns/*.jpg', or one data set."
+            metavar="SOURCE", help="Images, folders (searched recursively), 'patterns/*.jpg'; one data set; one video."
         ),
     ],
     out: Annotated[Path, typer.Option(help="The file to write; for --format yolo and voc a folder.")],
@@ -108,7 +108,10 @@ def predict(
     and y in pixels of the network input.
 
     Images that cannot be read are named at the end; the exit code is 3 if none
-    could be. Of an animated file the first frame is taken.
+    could be. Of an animated file (GIF, WebP, APNG) the first frame is taken.
+
+    A video's frames are images whose ids are their numbers, from 0. Videos and
+    cameras (/dev/video0, until Ctrl-C) need: pip install 'fcos-toolkit[video]'
 
     What is done is kept image by image in OUT.partial. Ctrl-C makes OUT of it;
     after that, or a crash, --resume goes on, to the same OUT in the end.
@@ -162,7 +165,8 @@ def predict(
             if resume
             else f"starting again: {partial} of an interrupted prediction is overwritten (--resume would have gone on)"
         )
-    with console.progress("predicting", len(data)) as step:
+    total = getattr(data.reader, "expected", len(data))
+    with console.progress("predicting", total or None) as step:
         summary = predict_to_file(
             predictor,
             detector.categories,
@@ -178,7 +182,7 @@ def predict(
             draft=draft,
             step=step,
         )
-    _report(summary, out, len(data))
+    _report(summary, out, total)
     if as_json:
         console.print_json(
             {
@@ -204,7 +208,7 @@ def predict(
     if summary.interrupted:
         raise typer.Exit(INTERRUPTED)
     if summary.failed and not summary.images:
-        raise DataError(f"none of the {len(data)} images could be read", "the reasons stand above")
+        raise DataError(f"none of the {total} images could be read", "the reasons stand above")
 
 
 def _parse_score(text: str) -> float:
@@ -226,7 +230,7 @@ def _digest(weights: Path) -> str:
 def _report(summary: "Summary", out: Path, total: int) -> None:
     """What the user must know besides the result, on stderr."""
     if summary.interrupted:
-        console.warn(f"interrupted: {out} holds the detections of {summary.images} of {total} images")
+        console.warn(f"interrupted: {out} holds the detections of {summary.images} of {total or 'many'} images")
         console.say("go on with the same command and --resume")
     elif summary.resumed:
         console.say(f"resumed: {summary.resumed} images were done before")

@@ -153,9 +153,10 @@ class OutputNames:
     which images are done already, and never leads out of the folder.
     """
 
-    def __init__(self, file_names: Sequence[str], image_ids: np.ndarray, *, unique: bool = False) -> None:
+    def __init__(self, file_names: Sequence[str], image_ids: np.ndarray) -> None:
         self.file_names, self.image_ids = file_names, image_ids
-        paths = [] if unique else [_inside(name) for name in file_names]
+        # A list is of files; a video makes its names, which differ in more than their endings.
+        paths = [_inside(name) for name in file_names] if isinstance(file_names, list | tuple) else []
         self._shared = _twice(_key(path.with_suffix("")) for path in paths)
         # a.png beside both a.jpg and a.png.png
         self._clashing = _twice(_key(self._without_ending(path)) for path in paths)

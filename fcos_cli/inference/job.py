@@ -11,10 +11,14 @@ from fcos_cli.data.records import Categories, DetectionData
 from fcos_cli.errors import SetupError
 from fcos_cli.inference.formats import FormatName
 from fcos_cli.inference.pictures import PICTURE_THRESHOLD, Pictures
-from fcos_cli.inference.pipeline import Finisher
+from fcos_cli.inference.pipeline import LIMIT, Finisher
 from fcos_cli.inference.predictor import Failure, ImageResult, Predictor
 from fcos_cli.inference.results import match_categories
+from fcos_cli.inference.video import Frames
 from fcos_cli.inference.writer import ResultWriter, companion_path, lists_images, names_of, result_writer
+
+# Frames that wait for their picture are in memory in full size.
+FRAMES_IN_FLIGHT = 8
 
 
 @dataclass
@@ -141,12 +145,18 @@ def _predict(
     def write(result: ImageResult) -> None:
         nonlocal told
         writer.add(result)
+        if isinstance(data.reader, Frames):
+            data.reader.release(result.index)
         failures = len(summary.failed)
         step(1 + failures - told)
         told = failures
 
+    frames = data.reader if isinstance(data.reader, Frames) else None
+    if frames:
+        # A frame cannot be read again: pictures, and passes at other sizes, need it kept.
+        frames.keep = prepare is not None or type(predictor) is not Predictor
     done = writer.done.copy()
-    with Finisher(prepare, write) as finisher:
+    with Finisher(prepare, write, limit=FRAMES_IN_FLIGHT if frames else LIMIT) as finisher:
         for result in predictor.run(data, summary.failed, done=done, draft=draft):
             # A batch that was half written is run as a whole again, so that its images are padded as they were.
             if not done[result.index]:

@@ -13,6 +13,7 @@ from fcos_cli.data.loader import Batch, eval_batches
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 from fcos_cli.inference.network import as_it_stands, prepare
+from fcos_cli.inference.video import Frames
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.postprocess import Detections, postprocess
 from fcos_cli.model.precision import choose_precision
@@ -110,8 +111,12 @@ class Predictor:
         """
         with _evaluating(self.model):
             short, long = self.test.short_side, self.test.long_side
-            options = {"rank": rank, "world": world, "done": done, "draft": draft}
-            for batch in eval_batches(data, short, long, self.batch_size, **options):  # type: ignore[arg-type]
+            size = self.batch_size
+            if isinstance(data.reader, Frames):
+                batches = data.reader.batches(data, short, long, size, done)
+            else:
+                batches = eval_batches(data, short, long, size, rank=rank, world=world, done=done, draft=draft)
+            for batch in batches:
                 failures = [Failure(name, reason) for name, reason in batch.failed]
                 if failures and failed is None:
                     raise DataError(f"{failures[0].file_name}: {failures[0].reason}")

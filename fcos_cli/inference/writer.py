@@ -89,8 +89,9 @@ class ResultWriter:
     def _companion(self, categories: Categories) -> dict[str, object]:
         rows = [{key: i[key] for key in ("id", "file_name", "width", "height")} for i in self.journal.images()]
         classes = zip(categories.ids, categories.names, strict=True)
+        about: dict[str, object] = getattr(self.data.reader, "about", {})
         return {
-            "info": {"description": "images of the result list beside this file", "root": str(self.data.root)},
+            "info": {"description": "images of the result list beside this file", "root": str(self.data.root), **about},
             "images": sorted(rows, key=lambda row: str(row["file_name"])),
             "categories": [{"id": category, "name": name} for category, name in classes],
         }
@@ -155,8 +156,9 @@ def result_writer(
 
 
 def _mark_done(writer: ResultWriter) -> None:
-    position = {name: index for index, name in enumerate(writer.data.file_names)}
+    position: dict[str, int] = {}
     for image in writer.journal.images():
+        position = position or {name: index for index, name in enumerate(writer.data.file_names)}
         writer.count(image)
         index = position.get(image["file_name"])
         if index is None:
