@@ -16,8 +16,8 @@ def load(weights: str | Path | None = None, *, device: str = "auto", precision: 
 
     >>> from fcos_cli import load
     >>> model = load("runs/shapes")  # doctest: +SKIP
-    >>> model.predict("photo.jpg")  # doctest: +SKIP
-    <Prediction of photo.jpg, 160x128 pixels: star 0.93, circle 0.88>
+    >>> model.predict("photo.png", threshold="auto")  # doctest: +SKIP
+    <Prediction of photo.png, 166x151 pixels: circle 0.86, ring 0.81, crescent 0.75, square 0.64>
 
     Args:
         weights: a .safetensors file, a run folder or a run's name; None is the newest run's best.

@@ -15,9 +15,6 @@ class FcosError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
-        if hint:
-            # For users of the Python API: a traceback shows notes.
-            self.add_note(hint)
 
 
 class UsageError(FcosError):

@@ -3,27 +3,39 @@
 The images go through the same reading, resizing, batching and suppression as `fcos predict`, and give the same boxes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 from PIL import Image
 
-from fcos_cli.data.images import image_sizes, read_from_folder, read_image, upright_pixels
-from fcos_cli.data.records import Categories, DetectionData
-from fcos_cli.errors import DataError, UsageError
+from fcos_cli.data.images import read_image
+from fcos_cli.data.records import DetectionData
+from fcos_cli.errors import DataError, FcosError, UsageError
 from fcos_cli.inference.augment import AugmentedPredictor
+from fcos_cli.inference.given import ImageLike, as_data
 from fcos_cli.inference.predictor import Failure, ImageResult, Predictor
 from fcos_cli.model.precision import choose_device, choose_precision
 from fcos_cli.model.saved import Detector, load_detector, newest_run
 from fcos_cli.model.thresholds import load_thresholds
 from fcos_cli.recipe.schema import Precision
 
-ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | torch.Tensor
 SHOWN = 5
+
+
+@contextmanager
+def _with_hints() -> Iterator[None]:
+    """What to do about a mistake, below its message: tracebacks show an exception's notes."""
+    try:
+        yield
+    except FcosError as error:
+        if error.hint:
+            error.add_note(error.hint)
+        raise
 
 
 @dataclass(frozen=True, repr=False)
@@ -112,6 +124,7 @@ class Model:
         precision: Precision | None = None,
     ) -> list[Prediction]: ...
 
+    @_with_hints()
     def predict(
         self,
         images: ImageLike | list[Any] | tuple[Any, ...],
@@ -146,7 +159,7 @@ class Model:
         several = isinstance(images, list | tuple)
         given = list(images) if isinstance(images, list | tuple) else [images]
         limits = self._limits(threshold, tta)
-        data, held = _as_data(given, several)
+        data, held = as_data(given, several)
         chosen = choose_device(self._device if device is None else device)
         predictor = self._predictor(
             chosen, precision or self._precision, tta, batch_size, limits if isinstance(limits, float) else None
@@ -205,90 +218,10 @@ class Model:
         )
 
 
+@_with_hints()
 def load(weights: str | Path | None = None, *, device: str = "auto", precision: Precision = "auto") -> Model:
     """`fcos_cli.load`, which says what it takes and raises."""
     return Model(load_detector(newest_run() if weights is None else weights), device, precision)
-
-
-def _as_data(images: Sequence[Any], several: bool) -> tuple[DetectionData, list[Path | np.ndarray]]:
-    """The images as a data set without annotations, and each as a path or as pixels uint8 [H, W, 3] RGB."""
-    held = [
-        _held(image, f"image {number} of the list" if several else "the image") for number, image in enumerate(images)
-    ]
-    count = len(held)
-    files = all(isinstance(image, Path) for image in held)
-    sizes = np.zeros((count, 2), dtype=np.int32)
-    if not files:
-        for number, image in enumerate(held):
-            sizes[number] = image_sizes([image])[0] if isinstance(image, Path) else image.shape[1::-1]
-
-    def read(data: DetectionData, index: int) -> np.ndarray:
-        image = held[index]
-        return read_image(image) if isinstance(image, Path) else image
-
-    data = DetectionData(
-        name="the images",
-        categories=Categories((), ()),
-        image_ids=np.arange(count, dtype=np.int64),
-        file_names=[str(image) if isinstance(image, Path) else f"image {i}" for i, image in enumerate(held)],
-        sizes=sizes,
-        boxes=np.zeros((0, 4)),
-        labels=np.zeros(0, dtype=np.int32),
-        crowd=np.zeros(0, dtype=bool),
-        areas=np.zeros(0),
-        box_ids=np.zeros(0, dtype=np.int64),
-        offsets=np.zeros(count + 1, dtype=np.int64),
-        root=Path(),
-        # Files alone are read and resized in one go, as `fcos predict` does.
-        reader=read_from_folder if files else read,
-        annotated=False,
-    )
-    return data, held
-
-
-def _held(image: Any, what: str) -> Path | np.ndarray:
-    if isinstance(image, str | Path):
-        path = Path(image).expanduser()
-        if path.is_dir():
-            raise UsageError(
-                f"{what} is a folder: {path}", f"give its files: predict(list(Path({str(path)!r}).glob('*.jpg')))"
-            )
-        return path
-    if isinstance(image, Image.Image):
-        return upright_pixels(image, what)
-    if isinstance(image, torch.Tensor):
-        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] not in (1, 3):
-            raise UsageError(f"{what} is a tensor {image.dtype} {list(image.shape)}", "it must be uint8 [3, H, W] RGB")
-        return _as_rgb(image.permute(1, 2, 0).cpu().numpy(), what)
-    if isinstance(image, np.ndarray):
-        return _as_rgb(image, what)
-    raise UsageError(
-        f"{what} is {type(image).__name__}, not an image",
-        "give a path, a Pillow image, an array uint8 [H, W, 3] RGB, a tensor uint8 [3, H, W], or a list of them",
-    )
-
-
-def _as_rgb(pixels: np.ndarray, what: str) -> np.ndarray:
-    shape = list(pixels.shape)
-    if pixels.dtype != np.uint8:
-        raise UsageError(
-            f"{what} is an array of {pixels.dtype} {shape}, not uint8",
-            "values 0..1: (255 * array).round().astype(np.uint8); 0..255: array.astype(np.uint8)",
-        )
-    if pixels.ndim == 4 and pixels.shape[-1] in (1, 3):
-        raise UsageError(f"{what} is an array {shape}: several images", "give a list of them: predict(list(array))")
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        raise UsageError(
-            f"{what} is an array {shape} with alpha", "let Pillow put it on white: predict(Image.fromarray(array))"
-        )
-    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3)) or 0 in pixels.shape:
-        hint = "it must be [H, W, 3] RGB or [H, W] gray"
-        if pixels.ndim == 3 and pixels.shape[0] in (1, 3):
-            hint += "; channels come last: array.transpose(1, 2, 0)"
-        raise UsageError(f"{what} is an array {shape}", hint)
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
 def _failure(failure: Failure, data: DetectionData, several: bool) -> str:
