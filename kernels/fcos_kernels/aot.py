@@ -20,7 +20,7 @@ from typing import Any
 
 from fcos_kernels.variants import Variant
 
-MODULES = ("assign_kernel", "loss_kernel", "group_norm_relu_kernel")
+MODULES = ("assign_kernel", "loss_kernel", "group_norm_relu_kernel", "decode_kernel")
 TARGETS: dict[str, tuple[str, int | str, int]] = {
     "sm_80": ("cuda", 80, 32),
     "sm_90": ("cuda", 90, 32),

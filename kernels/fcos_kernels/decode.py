@@ -9,16 +9,19 @@ With p = sigmoid(class logit), q = the quality and (l, t, r, b) = units * exp(s 
     box:        (x - l, y - t, x + r, y + b), clipped to the image
 
 Logits are first held, in their own dtype, against the threshold's logit less a margin; p is computed for those that
-pass, and decides. Bytes that must move: the logits once. No loop over images or classes.
+pass, and decides. A class logit that is NaN is no candidate. Bytes that must move: the logits once.
+
+`decode` returns as many rows as there are candidates, `decode_padded` the same ones in a shape that is known before, so
+that nothing waits for a GPU. There it runs Triton (`decode_kernel.py`); the rest is plain PyTorch (`decode_plain.py`).
 """
 
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fcos_kernels import decode_plain, dispatch
 from fcos_kernels.checks import (
     check_choice,
     check_levels,
@@ -27,40 +30,10 @@ from fcos_kernels.checks import (
     check_same_device,
     check_tensor,
 )
-from fcos_kernels.locations import centerness, split_locations
-from fcos_kernels.loss import activate
+from fcos_kernels.decode_types import Candidates, PaddedCandidates, Rule
+from fcos_kernels.loss_types import Outputs
 
-# the float32 sigmoid is nearer than this, relatively, to the exact one
-PROBABILITY_MARGIN = 1e-6
-
-
-class Candidates(NamedTuple):
-    """Scored boxes, by image, then level, then descending rank.
-
-    image: int64 [K].
-    boxes: float32 [K, 4] xyxy in input pixels, clipped to the image.
-    scores: float32 [K].
-    labels: int64 [K].
-    level: int64 [K], position in the list of levels.
-    location: int64 [K], row in the level-concatenated order of an image's locations.
-    """
-
-    image: Tensor
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    level: Tensor
-    location: Tensor
-
-
-class _Rule(NamedTuple):
-    activation: str
-    quality: str
-    threshold: float
-    threshold_on: str
-    rank_by: str
-    score: str
-    candidates: int
+__all__ = ["Candidates", "PaddedCandidates", "decode", "decode_padded"]
 
 
 @torch.no_grad()
@@ -82,7 +55,7 @@ def decode(
     score: str = "sqrt",
     candidates: int = 1000,
 ) -> Candidates:
-    """Candidates of a batch.
+    """Candidates of a batch. Waits for a GPU, to know how many there are.
 
     Args:
         class_logits: per level [N, C, H, W], any memory format, float32, bfloat16 or float16.
@@ -102,102 +75,126 @@ def decode(
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape, device or name.
     """
-    check_levels(class_logits=class_logits, box_outputs=box_outputs, strides=strides, starts=starts, units=units)
-    check_choice("activation", activation, ("exp", "relu"))
-    check_choice("quality", quality, ("centerness", "iou", "none", "from_box"))
-    check_choice("threshold_on", threshold_on, ("class", "score"))
-    check_choice("rank_by", rank_by, ("score", "class"))
-    check_choice("score", score, ("sqrt", "product"))
-    check_positive("strides", strides)
-    check_positive("units", units)
-    check_positive("candidates", [candidates])
-    branch = quality in ("centerness", "iou")
+    rule = Rule(
+        strides, starts, units, activation, quality, float(score_threshold), threshold_on, rank_by, score, candidates
+    )
+    outputs = _checked(class_logits, box_outputs, quality_logits, scales, sizes, rule)
+    with torch.autocast(scales.device.type, enabled=False):
+        return decode_plain.candidates_of(outputs, sizes, rule)
+
+
+@torch.no_grad()
+def decode_padded(
+    class_logits: Sequence[Tensor],
+    box_outputs: Sequence[Tensor],
+    quality_logits: Sequence[Tensor] | None,
+    scales: Tensor,
+    *,
+    sizes: Tensor,
+    strides: Sequence[int],
+    starts: Sequence[int],
+    units: Sequence[float],
+    activation: str,
+    quality: str,
+    score_threshold: float,
+    threshold_on: str = "class",
+    rank_by: str = "score",
+    score: str = "sqrt",
+    candidates: int = 1000,
+) -> PaddedCandidates:
+    """Candidates of a batch as `decode` finds them, in K = sum over levels of min(candidates, C H W) rows an image.
+
+    Takes what `decode` takes; `sizes` best lie where the logits lie. With Triton nothing waits for the GPU, but float64
+    outputs and levels of different dtypes go through plain PyTorch, which does.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, shape, device or name.
+    """
+    rule = Rule(
+        strides, starts, units, activation, quality, float(score_threshold), threshold_on, rank_by, score, candidates
+    )
+    outputs = _checked(class_logits, box_outputs, quality_logits, scales, sizes, rule)
+    found = _decode_padded(
+        outputs.classes,
+        outputs.boxes,
+        outputs.qualities,
+        scales,
+        sizes.to(scales.device, non_blocking=True),
+        list(strides),
+        list(starts),
+        [float(unit) for unit in units],
+        *rule[3:],
+    )
+    return PaddedCandidates(*found)
+
+
+def _checked(
+    class_logits: Sequence[Tensor],
+    box_outputs: Sequence[Tensor],
+    quality_logits: Sequence[Tensor] | None,
+    scales: Tensor,
+    sizes: Tensor,
+    rule: Rule,
+) -> Outputs:
+    """The outputs that are needed. Raises TypeError or ValueError unless all fits together."""
+    check_levels(
+        class_logits=class_logits, box_outputs=box_outputs, strides=rule.strides, starts=rule.starts, units=rule.units
+    )
+    check_choice("activation", rule.activation, ("exp", "relu"))
+    check_choice("quality", rule.quality, ("centerness", "iou", "none", "from_box"))
+    check_choice("threshold_on", rule.threshold_on, ("class", "score"))
+    check_choice("rank_by", rule.rank_by, ("score", "class"))
+    check_choice("score", rule.score, ("sqrt", "product"))
+    check_positive("strides", rule.strides)
+    check_positive("units", rule.units)
+    check_positive("candidates", [rule.candidates])
+    branch = rule.quality in ("centerness", "iou")
     if branch and quality_logits is None:
-        raise ValueError(f"quality_logits must be given with quality {quality!r}")
+        raise ValueError(f"quality_logits must be given with quality {rule.quality!r}")
     check_outputs(class_logits, box_outputs, quality_logits if branch else None)
     check_tensor("scales", scales, (torch.float32, torch.float64), [len(class_logits)])
     check_tensor("sizes", sizes, torch.int64, [class_logits[0].shape[0], 2])
     check_same_device(class_logits[0], scales=scales)
-    rule = _Rule(activation, quality, score_threshold, threshold_on, rank_by, score, candidates)
-
-    parts: list[Candidates] = []
-    before = 0
-    for level, logits in enumerate(class_logits):
-        part = _decode_level(
-            logits,
-            box_outputs[level],
-            quality_logits[level] if branch and quality_logits is not None else None,
-            scales[level].float(),
-            (strides[level], starts[level], units[level]),
-            rule,
-        )
-        parts.append(part._replace(level=part.level + level, location=part.location + before))
-        before += logits.shape[2] * logits.shape[3]
-    found = Candidates(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
-    by_image = found.image.argsort(stable=True)
-    ordered = Candidates(*(field[by_image] for field in found))
-    limits = sizes.to(ordered.boxes.device)[ordered.image].flip(1).repeat(1, 2).to(ordered.boxes.dtype)
-    return ordered._replace(boxes=torch.minimum(ordered.boxes.clamp(min=0), limits))
+    return Outputs(
+        list(class_logits),
+        list(box_outputs),
+        list(quality_logits) if branch and quality_logits is not None else [],
+        scales,
+    )
 
 
-def _decode_level(
-    logits: Tensor,
-    box_output: Tensor,
-    quality_logit: Tensor | None,
-    scale: Tensor,
-    geometry: tuple[int, int, float],
-    rule: _Rule,
-) -> Candidates:
-    """One level's candidates by image, then descending rank; boxes not clipped, level 0, locations of this level."""
-    columns = max(logits.shape[3], 1)
-    image, label, y, x = _above(logits, _lowest_probability(rule))
-    location = y * columns + x
-    p = logits[image, label, y, x].float().sigmoid()
-    if quality_logit is not None:
-        q = quality_logit[image, 0, y, x].float().sigmoid()
-    elif rule.quality == "from_box":
-        q = centerness(_distances(box_output, scale, image, y, x, rule.activation))
-    else:
-        q = None
-    product = p if q is None else p * q
-    score = product.sqrt() if q is not None and rule.score == "sqrt" else product
+@torch.library.custom_op("fcos_kernels::decode_padded", mutates_args=())
+def _decode_padded(
+    class_logits: Sequence[Tensor],
+    box_outputs: Sequence[Tensor],
+    quality_logits: Sequence[Tensor],
+    scales: Tensor,
+    sizes: Tensor,
+    strides: Sequence[int],
+    starts: Sequence[int],
+    units: Sequence[float],
+    activation: str,
+    quality: str,
+    threshold: float,
+    threshold_on: str,
+    rank_by: str,
+    score: str,
+    candidates: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The fields of `PaddedCandidates`."""
+    rule = Rule(strides, starts, units, activation, quality, threshold, threshold_on, rank_by, score, candidates)
+    outputs = Outputs(list(class_logits), list(box_outputs), list(quality_logits), scales)
+    if dispatch.use_triton(scales.device):
+        from fcos_kernels import decode_kernel
 
-    chosen = ((p if rule.threshold_on == "class" else score) > rule.threshold).nonzero()[:, 0]
-    rank = (product if rule.rank_by == "score" else p)[chosen]
-    # last key first; sorts are stable, and one sort of (image, location, class) is enough for contiguous outputs
-    order = ((image * logits.shape[2] * columns + location) * logits.shape[1] + label)[chosen].argsort()
-    order = order[rank[order].argsort(descending=True, stable=True)]
-    order = order[image[chosen][order].argsort(stable=True)]
-    owner = image[chosen][order]
-    first = torch.searchsorted(owner, torch.arange(logits.shape[0], device=owner.device))
-    place = torch.arange(len(owner), device=owner.device) - first[owner]
-    kept = chosen[order[place < rule.candidates]]
-
-    stride, start, unit = geometry
-    image, y, x, location = image[kept], y[kept], x[kept], location[kept]
-    cx, cy = split_locations(location, columns, stride, start)
-    l, t, r, b = (_distances(box_output, scale, image, y, x, rule.activation) * unit).unbind(1)  # noqa: E741
-    boxes = torch.stack([cx - l, cy - t, cx + r, cy + b], dim=1)
-    return Candidates(image, boxes, score[kept], label[kept], torch.zeros_like(image), location)
+        if decode_kernel.supports(outputs, rule):
+            return decode_kernel.launch(outputs.dense(), sizes, rule)
+    with torch.autocast(scales.device.type, enabled=False):
+        found = decode_plain.candidates_of(outputs, sizes, rule)
+        return decode_plain.padded(found, outputs.classes, rule)
 
 
-def _lowest_probability(rule: _Rule) -> float:
-    """A class probability that every candidate exceeds: qualities are at most 1."""
-    root = rule.threshold_on == "score" and rule.score == "sqrt" and rule.quality != "none"
-    return rule.threshold * abs(rule.threshold) if root else rule.threshold
-
-
-def _above(logits: Tensor, probability: float) -> tuple[Tensor, ...]:
-    """Indices (image, class, y, x) of all logits whose probability may exceed the given one, and of few others."""
-    lowest = min(probability, 1.0) * (1 - PROBABILITY_MARGIN)
-    # rounding this to the logits' dtype moves it past no logit upwards
-    passed = logits >= (math.log(lowest / (1 - lowest)) if lowest > 0 else -torch.inf)
-    if passed.is_contiguous() or not passed.is_contiguous(memory_format=torch.channels_last):
-        return passed.nonzero(as_tuple=True)
-    image, y, x, label = passed.permute(0, 2, 3, 1).nonzero(as_tuple=True)
-    return image, label, y, x
-
-
-def _distances(box_output: Tensor, scale: Tensor, image: Tensor, y: Tensor, x: Tensor, activation: str) -> Tensor:
-    """[K, 4] predicted l, t, r, b in units, float32, at the given cells."""
-    return activate(box_output[image, :, y, x].float() * scale, activation)[0]
+@_decode_padded.register_fake
+def _fake(class_logits: Sequence[Tensor], *others: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    rule = Rule(*others[4:])
+    return rule.empty(class_logits)
