@@ -13,6 +13,7 @@ from fcos_cli.inference.predictor import Failure, Predictor
 from fcos_cli.inference.results import concatenate, to_columns, write_results
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.saved import load_detector, save_detector
+from fcos_cli.model.thresholds import save_thresholds
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report.console import warn
 from fcos_cli.training.distributed import World
@@ -90,6 +91,8 @@ class Validator:
     def _keep(self, trainer: Trainer, found: Evaluation, results: np.ndarray) -> None:
         extra = {"iteration": str(trainer.iteration), "metrics": json.dumps(found.metrics)}
         save_detector(self.run.best, trainer.evaluated, self.recipe, self.data.categories, extra)
+        classes, data = self.data.categories, self.data
+        save_thresholds(self.run.best, classes, found.operating, data=data.name, images=len(data))
         write_results(self.run.evaluation / "best_predictions.json", results)
         with atomic_file(self._file, "w") as file:
             json.dump({"iteration": trainer.iteration, **asdict(found)}, file, indent=2)
