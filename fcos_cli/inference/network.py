@@ -6,10 +6,8 @@
 - On the CPU, oneDNN lays the weights out once for its kernels, and adds the shortcut and rectifies while it writes the
   convolution; wide 3x3 convolutions in float32 go by `winograd.py`.
 
-Not used, because they did not pay back within a folder of 100 images at 800x1088 (two AVX-512 cores): torch.compile,
-whose compilation takes longer than the folder and which calls the same convolutions in the end; torch.jit.freeze with
-optimize_for_inference, which needs a trace per image shape. Both leave the convolutions, nine tenths of the time, as
-they are.
+Not used, because it does not pay back within a folder of 100 images (docs/bench-predict.md): torch.compile, which takes
+longer to compile than it saves, calls the same convolutions in the end and knows no Winograd.
 """
 
 import copy
