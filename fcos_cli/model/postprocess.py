@@ -1,7 +1,11 @@
-"""From the head's outputs to detections: decode, non-maximum suppression, the best of each image (spec section 7)."""
+"""From the head's outputs to detections: decode, non-maximum suppression, the best of each image (spec section 7).
+
+Where the Triton kernels run, all of it happens in shapes that do not depend on values, so that nothing waits for the
+GPU; what was found then comes to the host in one transfer.
+"""
 
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,12 +13,16 @@ from torch import Tensor
 from fcos_cli.geometry.pyramid import Pyramid
 from fcos_cli.model.fcos import FCOS, HeadOutputs
 from fcos_cli.recipe.schema import TestConfig
-from fcos_kernels.decode import decode
-from fcos_kernels.nms import nms
+from fcos_kernels import dispatch
+from fcos_kernels import nms as suppression
+from fcos_kernels.decode import decode, decode_padded
+
+_LABEL, _LEVEL, _ROW = 5, 6, 7
+"""Columns of packed detections; before them the box and the score."""
 
 
 class Detections(NamedTuple):
-    """K detections of a batch, by image, then by descending score. All on the model's device.
+    """K detections of a batch, by image, then by descending score. All on the CPU.
 
     Attributes:
         image: int64 [K], position in the batch.
@@ -46,27 +54,12 @@ def postprocess(
         test: thresholds and limits.
         suppress: off, every candidate is returned, by image and in no particular order of scores.
     """
-    head, pyramid = model.config.head, model.pyramid
-    found = decode(
-        outputs.class_logits,
-        outputs.box_outputs,
-        outputs.quality_logits,
-        model.head.scales,
-        sizes=sizes,
-        strides=pyramid.strides,
-        starts=pyramid.starts,
-        units=model.units,
-        activation=head.box_activation,
-        quality=head.quality,
-        score_threshold=test.score_threshold,
-        threshold_on=test.threshold_on,
-        rank_by=test.rank_by,
-        score=test.score,
-        candidates=test.candidates,
-    )
+    if dispatch.use_triton(model.device) and "batched_nms" in vars(suppression):
+        return unpack(postprocess_packed(outputs, sizes, model, test, suppress=suppress).cpu(), outputs, model.pyramid)
+    found = decode(*_outputs(outputs, model), sizes=sizes, **_rule(model, test))
     kept = torch.arange(len(found.scores), device=found.scores.device)
     if suppress:
-        kept = nms(
+        kept = suppression.nms(
             found.boxes,
             found.scores,
             found.labels,
@@ -74,15 +67,61 @@ def postprocess(
             images=found.image,
             max_per_image=test.max_detections,
         )
-    level, location = _origins(found.level[kept], found.location[kept], outputs, model.pyramid)
-    return Detections(
-        image=found.image[kept],
-        boxes=found.boxes[kept],
-        scores=found.scores[kept],
-        labels=found.labels[kept],
-        level=level,
-        location=location,
-    )
+    level, row = found.level[kept].cpu(), found.location[kept].cpu()
+    number, location = _origins(level, row, outputs, model.pyramid)
+    image, boxes, scores, labels = (column[kept].cpu() for column in found[:4])
+    return Detections(image, boxes, scores, labels, number, location)
+
+
+@torch.no_grad()
+def postprocess_packed(
+    outputs: HeadOutputs, sizes: Tensor, model: FCOS, test: TestConfig, *, suppress: bool = True
+) -> Tensor:
+    """The same on the model's device, in one tensor of a shape known before; with Triton nothing waits for the GPU.
+
+    Returns:
+        int32 [N, M, 8], M = `test.max_detections` (all candidates without `suppress`): bits of the float32 box and
+        score, label, position of the level, row among the image's locations; -1 throughout in rows left over.
+    """
+    found = decode_padded(*_outputs(outputs, model), sizes=sizes, **_rule(model, test))
+    numbers = torch.stack([found.scores.view(torch.int32), found.labels, found.level, found.location], dim=2)
+    packed = torch.cat([found.boxes.view(torch.int32), numbers], dim=2)
+    if not suppress:
+        return packed.masked_fill_(found.scores[:, :, None] == -1, -1)
+    # by name, as long as the op may be missing
+    rows = vars(suppression)["batched_nms"](found.boxes, found.scores, found.labels, test.nms_iou, test.max_detections)
+    columns = rows.clamp(min=0)[:, :, None].expand(-1, -1, packed.shape[2])
+    return packed.gather(1, columns).masked_fill_(rows[:, :, None] < 0, -1)
+
+
+def unpack(packed: Tensor, outputs: HeadOutputs, pyramid: Pyramid) -> Detections:
+    """Detections from what `postprocess_packed` made of these outputs, once it is on the CPU."""
+    image, place = (packed[:, :, _LABEL] >= 0).nonzero(as_tuple=True)
+    rows = packed[image, place]
+    floats = rows[:, :_LABEL].contiguous().view(torch.float32)
+    number, location = _origins(rows[:, _LEVEL].long(), rows[:, _ROW].long(), outputs, pyramid)
+    return Detections(image, floats[:, :4].clone(), floats[:, 4].clone(), rows[:, _LABEL].long(), number, location)
+
+
+def _outputs(outputs: HeadOutputs, model: FCOS) -> tuple[Any, ...]:
+    return outputs.class_logits, outputs.box_outputs, outputs.quality_logits, model.head.scales
+
+
+def _rule(model: FCOS, test: TestConfig) -> dict[str, Any]:
+    """What `decode` takes beside outputs and sizes."""
+    head, pyramid = model.config.head, model.pyramid
+    return {
+        "strides": pyramid.strides,
+        "starts": pyramid.starts,
+        "units": model.units,
+        "activation": head.box_activation,
+        "quality": head.quality,
+        "score_threshold": test.score_threshold,
+        "threshold_on": test.threshold_on,
+        "rank_by": test.rank_by,
+        "score": test.score,
+        "candidates": test.candidates,
+    }
 
 
 def _origins(level: Tensor, row: Tensor, outputs: HeadOutputs, pyramid: Pyramid) -> tuple[Tensor, Tensor]:

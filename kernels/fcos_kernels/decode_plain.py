@@ -35,7 +35,8 @@ def candidates_of(outputs: Outputs, sizes: Tensor, rule: Rule) -> Candidates:
     p = x.sigmoid()
     q = None
     if outputs.qualities:
-        q = _gather(outputs.qualities, level, image, cell)[:, 0].sigmoid()
+        found = zip(outputs.qualities, parts, strict=True)
+        q = torch.cat([_gather(output, *part[:2])[:, 0] for output, part in found]).sigmoid()
     elif rule.quality == "from_box":
         q = centerness(_distances(outputs, rule, level, image, cell))
     product = p if q is None else p * q
@@ -117,22 +118,22 @@ def _order(group: Tensor, rank: Tensor) -> Tensor:
     return (group * 2**31 + (LAST - bits)).argsort(stable=True)
 
 
-def _gather(outputs: list[Tensor], level: Tensor, image: Tensor, cell: Tensor) -> Tensor:
-    """float32 [K, channels] of one of the head's outputs."""
-    found = torch.empty((len(level), outputs[0].shape[1]), device=level.device)
-    for number, output in enumerate(outputs):
-        rows = (level == number).nonzero()[:, 0]
-        columns = max(output.shape[3], 1)
-        own = cell[rows]
-        y = torch.div(own, columns, rounding_mode="floor")
-        found[rows] = output[image[rows], :, y, own - y * columns].float()
-    return found
+def _gather(output: Tensor, image: Tensor, cell: Tensor) -> Tensor:
+    """float32 [K, channels] of one level of one of the head's outputs."""
+    channels, cells = output.shape[1], output.shape[2] * output.shape[3]
+    if not output.is_contiguous() and output.is_contiguous(memory_format=torch.channels_last):
+        return output.permute(0, 2, 3, 1).reshape(-1, channels)[image * cells + cell].float()
+    each = torch.arange(channels, device=output.device)
+    return output.reshape(-1)[(image[:, None] * channels + each) * cells + cell[:, None]].float()
 
 
 def _distances(outputs: Outputs, rule: Rule, level: Tensor, image: Tensor, cell: Tensor) -> Tensor:
     """[K, 4] predicted l, t, r, b in units, float32."""
-    scaled = _gather(outputs.boxes, level, image, cell) * outputs.scales.float()[level][:, None]
-    return activate(scaled, rule.activation)[0]
+    raw = torch.empty((len(level), 4), device=level.device)
+    for number, output in enumerate(outputs.boxes):
+        rows = (level == number).nonzero()[:, 0]
+        raw[rows] = _gather(output, image[rows], cell[rows])
+    return activate(raw * outputs.scales.float()[level][:, None], rule.activation)[0]
 
 
 def _numbers(outputs: Outputs, rule: Rule) -> list[list[float]]:

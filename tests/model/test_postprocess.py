@@ -1,15 +1,20 @@
 """Post-processing against a plain loop over images, levels, locations and classes, in float64."""
 
 import math
+import os
 
 import numpy as np
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 from fcos_cli.model.fcos import FCOS, HeadOutputs
-from fcos_cli.model.postprocess import postprocess
+from fcos_cli.model.postprocess import postprocess, postprocess_packed
 from fcos_cli.recipe.schema import ModelConfig
 from fcos_cli.recipe.schema import TestConfig as Limits
+from fcos_kernels import dispatch, nms
 
 CLASSES, STRIDES = 2, (8, 16)
 
@@ -140,5 +145,55 @@ def test_nothing_found():
     outputs = make_outputs(model)
     silent = outputs._replace(class_logits=[logits - 100 for logits in outputs.class_logits])
     got = postprocess(silent, torch.tensor([[64, 96], [64, 96]]), model, Limits())
+    assert [len(column) for column in got] == [0] * 6
+    assert (got.boxes.shape, got.location.shape) == ((0, 4), (0, 2))
+
+
+def one_by_one(boxes, scores, classes, iou_threshold, max_per_image):
+    """`batched_nms` by the plain op, image by image."""
+    found = torch.full((len(boxes), max_per_image), -1)
+    for image, own in enumerate(scores):
+        rows = (own >= 0).nonzero()[:, 0]
+        kept = nms.nms(boxes[image][rows], own[rows], classes[image][rows], iou_threshold, max_per_image=max_per_image)
+        found[image, : len(kept)] = rows[kept]
+    return found
+
+
+@pytest.mark.parametrize("suppress", [True, False])
+@pytest.mark.parametrize(
+    ("variant", "limits"),
+    [({}, {}), ({"quality": "none"}, {"max_detections": 7}), ({}, {"candidates": 12, "score_threshold": 0.3})],
+)
+def test_both_routes_find_the_same(variant, limits, suppress, monkeypatch):
+    pytest.importorskip("triton")
+    if not hasattr(nms, "batched_nms"):
+        monkeypatch.setattr(nms, "batched_nms", one_by_one, raising=False)
+    model, sizes, test = make_model(**variant), torch.tensor([[64, 96], [50, 33]]), Limits(**limits)
+    outputs = make_outputs(model)
+    outputs = outputs if model.config.head.quality == "centerness" else outputs._replace(quality_logits=None)
+    plain = postprocess(outputs, sizes, model, test, suppress=suppress)
+    with dispatch.using("triton"):
+        packed = postprocess_packed(outputs, sizes, model, test, suppress=suppress)
+        found = postprocess(outputs, sizes, model, test, suppress=suppress)
+    assert len(plain.image) > 10
+    assert (packed.dtype, packed.shape[2]) == (torch.int32, 8)
+    if suppress:
+        assert packed.shape[1] == test.max_detections
+    assert [(x.dtype, x.shape) for x in found] == [(x.dtype, x.shape) for x in plain]
+    for name in ("image", "labels", "level", "location"):
+        assert torch.equal(getattr(found, name), getattr(plain, name)), name
+    torch.testing.assert_close(found.scores, plain.scores, rtol=1e-6, atol=0)
+    torch.testing.assert_close(found.boxes, plain.boxes, rtol=1e-6, atol=1e-4)
+
+
+def test_nothing_found_on_the_padded_route(monkeypatch):
+    pytest.importorskip("triton")
+    if not hasattr(nms, "batched_nms"):
+        monkeypatch.setattr(nms, "batched_nms", one_by_one, raising=False)
+    model = make_model()
+    outputs = make_outputs(model)
+    silent = outputs._replace(class_logits=[logits - 100 for logits in outputs.class_logits])
+    with dispatch.using("triton"):
+        got = postprocess(silent, torch.tensor([[64, 96], [64, 96]]), model, Limits())
     assert [len(column) for column in got] == [0] * 6
     assert (got.boxes.shape, got.location.shape) == ((0, 4), (0, 2))
