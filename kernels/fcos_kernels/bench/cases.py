@@ -303,6 +303,13 @@ def _flat(result: tuple[list[Tensor], tuple[Tensor, ...]]) -> list[Tensor]:
     return [*result[0], *result[1]]
 
 
+def decode_cases(device: torch.device, with_compile: bool) -> Iterator[Case]:
+    """Decoding of a batch; the module imports this one."""
+    from fcos_kernels.bench import postprocess
+
+    yield from postprocess.decode_cases(device, with_compile)
+
+
 def _layout_name(layout: torch.memory_format) -> str:
     return "channels-last" if layout == torch.channels_last else "contiguous"
 
@@ -311,4 +318,5 @@ CASES: dict[str, Callable[[torch.device, bool], Iterator[Case]]] = {
     "assign": assign_cases,
     "detection_loss": loss_cases,
     "group_norm_relu": norm_cases,
+    "decode": decode_cases,
 }
