@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -111,14 +112,18 @@ def predict(
     could be. Of an animated file (GIF, WebP, APNG) the first frame is taken.
 
     A video's frames are images whose ids are their numbers, from 0. Videos and
-    cameras (/dev/video0, until Ctrl-C) need: pip install 'fcos-toolkit[video]'
+    cameras (/dev/video0, until Ctrl-C) need PyAV: pip install av
 
     What is done is kept image by image in OUT.partial. Ctrl-C makes OUT of it;
     after that, or a crash, --resume goes on, to the same OUT in the end.
     """
+    from PIL import Image
+
     from fcos_cli.files import check_writable
     from fcos_cli.inference.sources import open_sources
 
+    # Images of 90 to 179 million pixels are read; larger ones are refused by name.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     smallest = None if threshold is None or threshold == AUTO else _parse_score(threshold)
     if tta and locations:
         raise UsageError(

@@ -2,6 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -240,3 +244,120 @@ def test_ctrl_c_keeps_what_is_done(fcos, images, tiny_detector, tmp_path, monkey
     assert len(predicted(out)) == told["detections"]
     assert len(json.loads((tmp_path / "preds.images.json").read_text())["images"]) == 2
     assert "2 of 3 images" in result.err
+
+
+@pytest.mark.parametrize("form", ["csv", "yolo", "voc"])
+def test_other_formats(fcos, coco, tiny_detector, tmp_path, form):
+    assert fcos("predict", coco, "--out", tmp_path / "p.json", "--weights", tiny_detector).code == 0
+    out = tmp_path / "new" / ("p.csv" if form == "csv" else "labels")
+    result = fcos("predict", coco, "--out", out, "--weights", tiny_detector, "--format", form, "--json")
+    assert result.code == 0, result.err
+    told = json.loads(result.out)
+    assert (told["format"], told["images"], told["images_file"]) == (form, 2, None)
+    count = len(predicted(tmp_path / "p.json"))
+    assert told["detections"] == count
+    if form == "csv":
+        rows = out.read_text().splitlines()
+        assert rows[0].startswith("file_name,image_id,width,height,category_id,category,score,x1")
+        assert len(rows) == count + 1
+        assert {row.split(",")[1] for row in rows[1:]} == {"77", "9000000001"}
+    elif form == "yolo":
+        assert sorted(os.listdir(out)) == ["classes.txt", "x.txt", "y.txt"]
+        # The data set's classes, in the order of its ids.
+        assert (out / "classes.txt").read_text() == "owl\ncat\ndog\n"
+        assert sum(len((out / name).read_text().splitlines()) for name in ("x.txt", "y.txt")) == count
+    else:
+        assert sum((out / name).read_text().count("<object>") for name in ("x.xml", "y.xml")) == count
+
+
+def test_crops_are_a_folder_a_class(fcos, images, tiny_detector, tmp_path):
+    crops = tmp_path / "crops"
+    arguments = ("predict", images, "--out", tmp_path / "p.json", "--weights", tiny_detector, "--save-crops", crops)
+    told = json.loads(fcos(*arguments, "--threshold", "0.2", "--json").out)
+    assert told["crops"] == str(crops)
+    assert len(list(crops.rglob("*.jpg"))) == told["detections"] > 0
+    assert set(os.listdir(crops)) <= {"cat", "dog", "owl"}
+
+
+def test_resume_without_anything_to_resume(fcos, images, tiny_detector, tmp_path):
+    arguments = ("predict", images, "--out", tmp_path / "p.json", "--weights", tiny_detector, "--resume", "--json")
+    result = fcos(*arguments)
+    assert result.code == 0
+    assert "starting with the first image" in result.err
+    assert json.loads(result.out)["images"] == 3
+
+
+def start_and_stop(arguments, partial, signal_number):
+    """Runs `fcos` in a process of its own and sends it a signal when some images are done; returns its exit code."""
+    # A shell starts background jobs, and so these tests, with SIGINT ignored.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from fcos_cli.__main__ import main; sys.argv[0] = 'fcos'; main()"
+    process = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    try:
+        end = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < end:
+            if partial.exists() and partial.read_bytes().count(b'"file_name"') > 5:
+                process.send_signal(signal_number)
+                break
+            time.sleep(0.005)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert "Traceback" not in err
+    return process.returncode, err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_at_any_time_and_resumed(fcos, tiny_detector, tmp_path, signal_number):
+    folder = write_images(tmp_path / "i", {f"{i}.png": (90 + i % 7, 60 + i % 5) for i in range(100)})
+    (folder / "broken.png").write_bytes(b"broken")
+    out, partial = tmp_path / "o" / "p.json", tmp_path / "o" / "p.json.partial"
+    options = ("--weights", tiny_detector, "--precision", "float32", "--batch-size", "2")
+    code, err = start_and_stop(("predict", folder, "--out", out, *options), partial, signal_number)
+    assert partial.exists()
+    if signal_number == signal.SIGINT:
+        assert code == 130
+        assert "--resume" in err
+        done = len(json.loads((tmp_path / "o" / "p.images.json").read_text())["images"])
+        assert 5 < done < 100
+        assert len({entry["image_id"] for entry in predicted(out)}) <= done
+    else:
+        assert code == -signal.SIGKILL
+        assert not out.exists()
+    before = partial.read_bytes()
+    for change, named in ((("--threshold", "0.3"), "threshold"), (("--batch-size", "3"), "batch size")):
+        refused = fcos("predict", folder, "--out", out, *options, *change, "--resume")
+        assert (refused.code, partial.read_bytes()) == (2, before)
+        assert f"p.json.partial was made with {named}" in refused.err
+    result = fcos("predict", folder, "--out", out, *options, "--resume", "--json")
+    assert result.code == 0, result.err
+    told = json.loads(result.out)
+    assert (told["images"], [failure["file_name"] for failure in told["failed"]]) == (100, ["broken.png"])
+    assert 5 < told["resumed"] < 100
+    fcos("predict", folder, "--out", tmp_path / "w" / "p.json", *options)
+    for name in ("p.json", "p.images.json"):
+        assert (tmp_path / "o" / name).read_bytes() == (tmp_path / "w" / name).read_bytes()
+    assert sorted(os.listdir(tmp_path / "o")) == ["p.images.json", "p.json"]
+
+
+def test_resuming_with_other_weights_is_refused(fcos, images, tiny_detector, tmp_path, monkeypatch):
+    out = tmp_path / "p.json"
+    whole = Predictor.run
+
+    def run(self, *arguments, **options):
+        yield next(whole(self, *arguments, **options))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "run", run)
+        assert fcos("predict", images, "--out", out, "--weights", tiny_detector).code == 130
+    content = bytearray(tiny_detector.read_bytes())
+    content[-1] ^= 1
+    tiny_detector.write_bytes(content)
+    refused = fcos("predict", images, "--out", out, "--weights", tiny_detector, "--resume")
+    assert refused.code == 2
+    assert "was made with weights" in refused.err
+    again = fcos("predict", images, "--out", out, "--weights", tiny_detector)
+    assert again.code == 0
+    assert "--resume would have gone on" in again.err
