@@ -313,7 +313,7 @@ def test_draft_of_real_photographs_is_close(shared_data: Path) -> None:
         np.testing.assert_array_equal(*usual)
         small = [read_resized(data, 0, lambda w, h: resized_size(w, h, 160, 266), draft=draft)[0] for draft in both]
         differences.append(np.abs(small[0].astype(int) - small[1]).mean())
-    # Of 255 steps. JPEG at quality 90 itself moves such photographs by about 2.
+    # Of 255 steps. JPEG at quality 90 itself moves such pictures by about 3.
     assert 0 < np.mean(differences) < 3
 
 
