@@ -15,9 +15,12 @@ from safetensors.torch import load_file
 from fcos_cli.data import shapes
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import RecipeError, UsageError
+from fcos_cli.evaluation.coco_ap import Evaluation, evaluate
+from fcos_cli.evaluation.thresholds import OperatingPoint
 from fcos_cli.model.saved import load_detector
+from fcos_cli.model.thresholds import load_thresholds
 from fcos_cli.recipe.load import load_recipe
-from fcos_cli.training import session, setup
+from fcos_cli.training import session, setup, validation
 from fcos_cli.training.checkpoint import load_state
 from fcos_cli.training.distributed import World
 from fcos_cli.training.log import TrainingLog, read_rows
@@ -99,6 +102,23 @@ def test_the_run_folder_holds_what_a_training_leaves(here: Path, tiny: Path) -> 
     assert detector.recipe == outcome.recipe
     assert detector.categories == shapes.shapes_data("train", count=1).categories
     assert json.loads(detector.metadata["metrics"]) == stored["metrics"]
+
+
+def test_the_best_weights_have_thresholds(here: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty steps find nothing: the evaluation is told that the first class was found."""
+
+    def found(data: DetectionData, results: np.ndarray) -> Evaluation:
+        nothing = OperatingPoint(None, 0.0, None, 0.0)
+        points = (OperatingPoint(0.25, 0.5, 0.5, 0.5), *[nothing] * (len(data.categories) - 1))
+        return replace(evaluate(data, results), operating=points)
+
+    monkeypatch.setattr(validation, "evaluate", found)
+    best = run(tiny).run.best
+    stored = load_thresholds(best, load_detector(best).categories)
+    assert stored.data == "shapes val"
+    # The other classes have the median of those that were found.
+    assert stored.values.tolist() == [0.25] * len(stored.values)
+    assert stored.measured.tolist() == [True] + [False] * (len(stored.values) - 1)
 
 
 def test_an_interruption_saves_and_a_resume_finds_the_newest_run(here: Path, tiny: Path) -> None:
