@@ -96,9 +96,10 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list
 
 def _backward(ctx: Any, incoming: Tensor | None, _: Any) -> tuple[Tensor | None, None, None, None, None]:
     refuse_second_use(ctx, [incoming])
-    if incoming is None or not ctx.saved_tensors:
+    saved = ctx.saved_tensors  # once: checkpointing unpacks a tensor a single time
+    if incoming is None or not saved:
         return None, None, None, None, None
-    return scale(ctx, ctx.saved_tensors, [incoming])[0], None, None, None, None
+    return scale(ctx, saved, [incoming])[0], None, None, None, None
 
 
 _focal_loss.register_autograd(_backward, setup_context=_setup_context)
