@@ -20,7 +20,7 @@ from typing import Any
 
 from fcos_kernels.variants import Variant
 
-MODULES = ("assign_kernel", "loss_kernel", "group_norm_relu_kernel", "decode_kernel")
+MODULES = ("assign_kernel", "loss_kernel", "group_norm_relu_kernel", "decode_kernel", "nms_kernel")
 TARGETS: dict[str, tuple[str, int | str, int]] = {
     "sm_80": ("cuda", 80, 32),
     "sm_90": ("cuda", 90, 32),
@@ -114,7 +114,8 @@ def compile_variant(variant: Variant, target: str) -> Compiled:
         constexprs={(names.index(name),): value for name, value in variant.constants.items()},
         attrs={place: [["tt.divisibility", 16]] for place in _places(variant, names)},
     )
-    built = triton.compile(source, target=GPUTarget(*TARGETS[target]), options={"num_warps": variant.num_warps})
+    options = {"num_warps": variant.num_warps, "enable_fp_fusion": variant.fused}
+    built = triton.compile(source, target=GPUTarget(*TARGETS[target]), options=options)
     cuda = TARGETS[target][0] == "cuda"
     registers, spills, shared = _cuda_usage(built.asm["cubin"]) if cuda else _amd_usage(built.asm["amdgcn"])
     wide = _SIXTEEN_BYTES.search(built.asm["ptx" if cuda else "amdgcn"]) is not None

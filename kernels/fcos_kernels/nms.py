@@ -1,20 +1,22 @@
 """Non-maximum suppression: exact, greedy, class-aware, for all images of a batch.
 
 In order of descending score (ties: the lower index first), a box is kept unless it overlaps a kept box of the same
-image and class with IoU > threshold. IoU is intersection / (area + area - intersection) in float32. Classes are
-compared, not moved apart by offsets, which round coordinates.
+image and class with IoU > threshold. IoU is intersection / (area + area - intersection) in float32, rounded after every
+step. Classes are compared, not moved apart by offsets, which round coordinates.
 
-Blocks of boxes are held against those kept so far, all at once, then among themselves, row by row of the block's
-overlap matrix. Where only the best boxes of an image are wanted, the remaining blocks are not looked at.
+On a GPU Triton kernels do it for all images at once (`nms_kernel.py`), elsewhere NumPy on the CPU, image by image and
+class by class (`nms_plain.py`). `batched_nms` has shapes known before and nothing waits for the GPU; `nms` returns as
+many rows as there are, which it must wait for.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from fcos_kernels import dispatch
 from fcos_kernels.checks import check_same_device, check_tensor
+from fcos_kernels.nms_plain import greedy
 
-BLOCK = 256
+_INTEGERS = (torch.int64, torch.int32)
 
 
 @torch.no_grad()
@@ -43,51 +45,88 @@ def nms(
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape or device.
     """
-    integers = (torch.int64, torch.int32)
     check_tensor("boxes", boxes, torch.float32, [None, 4])
     check_tensor("scores", scores, torch.float32, [len(boxes)])
-    check_tensor("classes", classes, integers, [len(boxes)])
+    check_tensor("classes", classes, _INTEGERS, [len(boxes)])
     if images is not None:
-        check_tensor("images", images, integers, [len(boxes)])
+        check_tensor("images", images, _INTEGERS, [len(boxes)])
     check_same_device(boxes, scores=scores, classes=classes, images=images)
+    _check_most(max_per_image)
+
+    order = scores.argsort(descending=True, stable=True)
+    counts = torch.tensor([len(order)])
+    if images is not None:
+        order = order[images[order].argsort(stable=True)]
+        counts = torch.unique_consecutive(images[order], return_counts=True)[1].cpu()
+    longest = int(counts.max()) if len(counts) else 0
+    begins = counts.cumsum(0) - counts
+    kept = _kept(boxes[order], classes[order], begins, counts, longest, iou_threshold, max_per_image or longest)
+    return order[(begins.to(kept.device)[:, None] + kept)[kept >= 0]]
+
+
+def batched_nms(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float, max_per_image: int) -> Tensor:
+    """Rows that stay of each image, in a shape that does not depend on values; nothing waits for a GPU.
+
+    Args:
+        boxes: float32 [N, K, 4] xyxy.
+        scores: float32 [N, K]; below 0 or NaN: the row is empty.
+        classes: int64 or int32 [N, K].
+        iou_threshold: boxes of one class and image that overlap more are suppressed.
+        max_per_image: M, keep at most this many of each image; 0: all, M is K.
+
+    Returns:
+        int64 [N, M] rows of each image by descending score, ties by the lower row; -1 where there are no more.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, shape or device.
+    """
+    check_tensor("boxes", boxes, torch.float32, [None, None, 4])
+    check_tensor("scores", scores, torch.float32, boxes.shape[:2])
+    check_tensor("classes", classes, _INTEGERS, boxes.shape[:2])
+    check_same_device(boxes, scores=scores, classes=classes)
+    _check_most(max_per_image)
+    rows = max_per_image or boxes.shape[1]
+    return _batched_nms(boxes.detach(), scores.detach(), classes, float(iou_threshold), rows)
+
+
+def _check_most(max_per_image: int) -> None:
     if max_per_image < 0:
         raise ValueError(f"max_per_image must be 0 (all) or above, not {max_per_image}")
 
-    order = scores.argsort(descending=True, stable=True)
-    if images is None:
-        groups = [order]
-    else:
-        order = order[images[order].argsort(stable=True)]
-        _, counts = torch.unique_consecutive(images[order], return_counts=True)
-        groups = list(order.split(counts.tolist()))
-    kept = [group[_greedy(boxes[group], classes[group], iou_threshold, max_per_image)] for group in groups]
-    return torch.cat(kept) if kept else order
+
+@torch.library.custom_op("fcos_kernels::batched_nms", mutates_args=())
+def _batched_nms(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float, rows: int) -> Tensor:
+    """int64 [N, rows]; see `batched_nms`."""
+    images, width = scores.shape
+    # adding 0 makes -0 and 0 the same, whatever sorts them
+    rank = torch.where(scores >= 0, scores + 0.0, -1.0)
+    rank, order = rank.sort(dim=1, descending=True, stable=True)
+    counts = (rank >= 0).sum(1)
+    begins = torch.arange(images, device=boxes.device) * width
+    sorted_boxes = boxes.gather(1, order[:, :, None].expand(-1, -1, 4)).view(-1, 4)
+    kept = _kept(sorted_boxes, classes.gather(1, order).view(-1), begins, counts, width, iou_threshold, rows)
+    if not width:
+        return kept
+    return order.gather(1, kept.clamp(min=0)).masked_fill_(kept < 0, -1)
 
 
-def _greedy(boxes: Tensor, classes: Tensor, threshold: float, most: int) -> Tensor:
-    """Rows kept of one image's boxes, which come by descending score; at most `most` (0: all)."""
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    kept = torch.zeros(0, dtype=torch.int64, device=boxes.device)
-    for begin in range(0, len(boxes), BLOCK):
-        rows = torch.arange(begin, min(begin + BLOCK, len(boxes)), device=boxes.device)
-        if len(kept):
-            rows = rows[~_overlap(boxes, area, classes, kept, rows, threshold).any(0)]
-        suppresses = _overlap(boxes, area, classes, rows, rows, threshold).triu_(1).cpu().numpy()
-        alive = np.ones(len(rows), np.bool_)
-        for row in np.flatnonzero(np.any(suppresses, axis=1)):
-            if alive[row]:
-                alive &= ~suppresses[row]
-        kept = torch.cat([kept, rows[torch.from_numpy(alive).to(rows.device)]])
-        if most and len(kept) >= most:
-            return kept[:most]
-    return kept
+@_batched_nms.register_fake
+def _(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float, rows: int) -> Tensor:
+    return boxes.new_empty((boxes.shape[0], rows), dtype=torch.int64)
 
 
-def _overlap(boxes: Tensor, area: Tensor, classes: Tensor, a: Tensor, b: Tensor, threshold: float) -> Tensor:
-    """[A, B]: rows a and b are of one class and overlap with IoU > threshold; boxes without area overlap nothing."""
-    first, second = boxes[a].T[:, :, None], boxes[b].T[:, None]
-    width = (torch.minimum(first[2], second[2]) - torch.maximum(first[0], second[0])).clamp_(min=0)
-    height = (torch.minimum(first[3], second[3]) - torch.maximum(first[1], second[1])).clamp_(min=0)
-    shared = width.mul_(height)
-    union = area[a][:, None] + area[b] - shared
-    return (shared.div_(union) > threshold) & (classes[a][:, None] == classes[b])
+def _kept(
+    boxes: Tensor, classes: Tensor, begins: Tensor, counts: Tensor, longest: int, threshold: float, most: int
+) -> Tensor:
+    """int64 [N, most], positions kept among each image's boxes, which come by descending score; -1: none."""
+    if dispatch.use_triton(boxes.device):
+        from fcos_kernels.nms_kernel import launch
+
+        return launch(boxes, classes, begins.to(boxes.device), counts.to(boxes.device), longest, threshold, most)
+    kept = torch.full((len(begins), most), -1)
+    rows, labels = boxes.cpu().numpy(), classes.cpu().numpy()
+    for image, (begin, count) in enumerate(zip(begins.tolist(), counts.tolist(), strict=True)):
+        own = slice(begin, begin + count)
+        found = torch.from_numpy(greedy(rows[own], labels[own], threshold, most))
+        kept[image, : len(found)] = found
+    return kept.to(boxes.device)

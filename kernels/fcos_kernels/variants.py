@@ -14,6 +14,7 @@ class Variant(NamedTuple):
     aligned: arguments whose pointers are known to be multiples of 16 bytes, as those of PyTorch's tensors are.
     num_warps: of the launch.
     vector_loads: whether 16-byte loads must appear in the code for NVIDIA GPUs.
+    fused: whether a product and a sum may become one instruction, rounded once (the launch's enable_fp_fusion).
     """
 
     kernel: Any
@@ -24,3 +25,4 @@ class Variant(NamedTuple):
     aligned: tuple[str, ...]
     num_warps: int = 4
     vector_loads: bool = False
+    fused: bool = True

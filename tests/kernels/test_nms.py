@@ -1,11 +1,12 @@
+"""`nms` and `batched_nms` on the CPU: NumPy, class by class."""
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcos_kernels import nms as nms_module
-from fcos_kernels import reference
-from fcos_kernels.nms import nms
+from fcos_kernels import nms_plain, reference
+from fcos_kernels.nms import batched_nms, nms
 
 corner = st.integers(0, 12).map(float)
 rows = st.lists(
@@ -14,8 +15,35 @@ rows = st.lists(
 )
 
 
-@given(rows, st.sampled_from([0.0, 0.3, 0.5, 0.6, 1.0]), st.sampled_from([0, 1, 3]), st.sampled_from([4, 256]))
-@settings(max_examples=120)
+def one_class(count, spread, seed=0):
+    """Boxes float32 [K, 4] anywhere, or around few centres; scores in descending order."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=generator) * spread
+    boxes = torch.cat([corner, corner + torch.rand(count, 2, generator=generator) * 30 + 1], dim=1)
+    return boxes, torch.linspace(1, 0, count), torch.zeros(count, dtype=torch.int64)
+
+
+def dense(boxes, classes, threshold):
+    """Rows kept of boxes by descending score: the whole matrix in float32, then one row after another."""
+    low, high = torch.maximum(boxes[:, None, :2], boxes[:, :2]), torch.minimum(boxes[:, None, 2:], boxes[:, 2:])
+    sides = (high - low).clamp(min=0)
+    shared = sides[..., 0] * sides[..., 1]
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    hit = (shared / (area[:, None] + area - shared) > threshold) & (classes[:, None] == classes)
+    alive = torch.ones(len(boxes), dtype=torch.bool)
+    for row in range(len(boxes)):
+        if alive[row]:
+            alive[row + 1 :] &= ~hit[row, row + 1 :]
+    return alive.nonzero()[:, 0].tolist()
+
+
+@given(
+    rows,
+    st.sampled_from([-1.0, 0.0, 0.3, 0.5, 0.6, 1.0, float("nan")]),
+    st.sampled_from([0, 1, 3]),
+    st.sampled_from([2, 4, 512]),
+)
+@settings(max_examples=150, deadline=None)
 def test_equals_one_after_another(found, threshold, most, block):
     values = torch.tensor(found, dtype=torch.float32).reshape(-1, 7)
     boxes = torch.cat([torch.minimum(values[:, :2], values[:, 2:4]), torch.maximum(values[:, :2], values[:, 2:4])], 1)
@@ -27,22 +55,35 @@ def test_equals_one_after_another(found, threshold, most, block):
             i for i in wanted if taken.setdefault(int(images[i]), []).append(i) or len(taken[int(images[i])]) <= most
         ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nms_module, "BLOCK", block)
+        patch.setattr(nms_plain, "BLOCK", block)
+        patch.setattr(nms_plain, "GROUP", 3)
+        patch.setattr(nms_plain, "SLICE", 5)
         kept = nms(boxes, scores, classes, threshold, images=images, max_per_image=most)
     assert kept.dtype == torch.int64
     assert kept.tolist() == wanted
 
 
-def test_many_boxes_in_blocks(monkeypatch):
-    monkeypatch.setattr(nms_module, "BLOCK", 64)
-    generator = torch.Generator().manual_seed(0)
-    corner = torch.rand(300, 2, generator=generator) * 60
-    boxes = torch.cat([corner, corner + torch.rand(300, 2, generator=generator) * 30 + 1], dim=1)
-    scores = torch.rand(300, generator=generator)
-    classes = torch.randint(0, 3, (300,), generator=generator)
-    kept = nms(boxes, scores, classes, 0.5)
-    assert kept.tolist() == reference.nms(boxes, scores, classes, 0.5, torch.zeros(300))
-    assert nms(boxes, scores, classes, 0.5, max_per_image=30).tolist() == kept[:30].tolist()
+@pytest.mark.parametrize("spread", [20.0, 60.0, 1000.0])
+@pytest.mark.parametrize("threshold", [-0.5, 0.0, 0.3, 0.6])
+def test_a_class_larger_than_a_block(spread, threshold, monkeypatch):
+    monkeypatch.setattr(nms_plain, "BLOCK", 64)
+    monkeypatch.setattr(nms_plain, "SLICE", 100)
+    boxes, scores, classes = one_class(500, spread)
+    boxes[100] = torch.tensor([0.0, 0, spread, 30])
+    boxes[200:210] = boxes[50]
+    # turned inside out, without a side, infinite, not a number
+    boxes[300] = boxes[301][[2, 3, 0, 1]]
+    boxes[310, 2] = boxes[310, 0]
+    boxes[320, 2], boxes[321, 0], boxes[322, 1] = float("inf"), -float("inf"), float("nan")
+    kept = nms(boxes, scores, classes, threshold)
+    assert kept.tolist() == dense(boxes, classes, threshold)
+    assert nms(boxes, scores, classes, threshold, max_per_image=30).tolist() == kept[:30].tolist()
+
+
+@pytest.mark.parametrize("count", [511, 512, 513, 2000])
+def test_counts_around_a_block(count):
+    boxes, scores, classes = one_class(count, 300.0, seed=count)
+    assert nms(boxes, scores, classes, 0.4).tolist() == dense(boxes, classes, 0.4)
 
 
 def test_a_chain_of_suppressions_is_followed():
@@ -62,6 +103,15 @@ def test_classes_are_compared_where_offsets_would_round():
     assert kept.tolist() == [0, 1, 2, 3]
 
 
+def test_padded_rows_are_empty_and_results_too():
+    boxes = torch.tensor([(0.0, 0, 10, 10), (0, 0, 10, 9), (50, 0, 60, 10), (0, 0, 10, 10)]).repeat(2, 1, 1)
+    scores = torch.tensor([[0.5, 0.9, -0.0, float("nan")], [-1, -1, -0.5, float("nan")]])
+    classes = torch.zeros(2, 4, dtype=torch.int32)
+    assert batched_nms(boxes, scores, classes, 0.5, 3).tolist() == [[1, 2, -1], [-1, -1, -1]]
+    assert batched_nms(boxes, scores, classes, 0.5, 0).shape == (2, 4)
+    assert batched_nms(boxes, scores, classes, 1.0, 2).tolist() == [[1, 0], [-1, -1]]
+
+
 def test_nothing():
     none = torch.zeros(0, dtype=torch.int64)
     assert nms(torch.zeros(0, 4), torch.zeros(0), none, 0.6).tolist() == []
@@ -78,3 +128,7 @@ def test_bad_input_is_named():
         nms(boxes, scores, classes, 0.5, max_per_image=-1)
     with pytest.raises(TypeError, match="images must be int64 or int32"):
         nms(boxes, scores, classes, 0.5, images=scores)
+    with pytest.raises(ValueError, match=r"boxes must have shape \[any, any, 4\]"):
+        batched_nms(boxes, scores[None], classes[None], 0.5, 3)
+    with pytest.raises(ValueError, match="max_per_image"):
+        batched_nms(boxes[None], scores[None], classes[None], 0.5, -3)
