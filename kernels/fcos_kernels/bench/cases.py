@@ -310,6 +310,13 @@ def decode_cases(device: torch.device, with_compile: bool) -> Iterator[Case]:
     yield from postprocess.decode_cases(device, with_compile)
 
 
+def nms_cases(device: torch.device, with_compile: bool) -> Iterator[Case]:
+    """Suppression in crowded images; the module imports this one."""
+    from fcos_kernels.bench import nms_cases as own
+
+    yield from own.nms_cases(device, with_compile)
+
+
 def _layout_name(layout: torch.memory_format) -> str:
     return "channels-last" if layout == torch.channels_last else "contiguous"
 
@@ -319,4 +326,5 @@ CASES: dict[str, Callable[[torch.device, bool], Iterator[Case]]] = {
     "detection_loss": loss_cases,
     "group_norm_relu": norm_cases,
     "decode": decode_cases,
+    "nms": nms_cases,
 }
