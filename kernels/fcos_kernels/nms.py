@@ -2,7 +2,7 @@
 
 In order of descending score (ties: the lower index first), a box is kept unless it overlaps a kept box of the same
 image and class with IoU > threshold. IoU is intersection / (area + area - intersection) in float32, rounded after every
-step. Classes are compared, not moved apart by offsets, which round coordinates.
+step, and so is the threshold. Classes are compared, not moved apart by offsets, which round coordinates.
 
 On a GPU Triton kernels do it for all images at once (`nms_kernel.py`), elsewhere NumPy on the CPU, image by image and
 class by class (`nms_plain.py`). `batched_nms` has shapes known before and nothing waits for the GPU; `nms` returns as

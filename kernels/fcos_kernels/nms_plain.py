@@ -1,9 +1,10 @@
 """Greedy suppression in NumPy: the CPU path of `nms` and `batched_nms`.
 
-Boxes of different classes never meet: each class is worked on alone. One of at most BLOCK boxes is held against itself
-in one matrix. A larger one goes by blocks of the best boxes that are still in doubt: first among themselves, then those
-that stay against all that is left, which is thinned out before the next block. Boxes apart in x cannot overlap, so what
-is left lies in order of left sides, and GROUP kept boxes that are near one another meet a slice of it alone.
+But for a few boxes, which fit one matrix, each class is worked on alone. One of at most BLOCK boxes is held against
+itself in one matrix. A larger one goes by blocks of the best boxes that are still in doubt: first among themselves,
+then those that stay against all that is left, which is thinned out before the next block. Boxes apart in x cannot
+overlap, so what is left lies in order of left sides, and GROUP kept boxes that are near one another meet a slice of it
+alone.
 
 Where only the best of an image are wanted, the best candidates are tried first, twice as many, then GROWTH times as
 many as before: what stays of the best candidates does not depend on the others.
@@ -20,6 +21,8 @@ Rows = NDArray[np.int64]
 
 BLOCK, GROUP, SLICE = 512, 32, 2048
 """Boxes held against each other at once; GROUP x SLICE numbers fit a core's cache."""
+FEW = 256
+"""Boxes of all classes that one matrix is quicker for than a matrix a class."""
 GROWTH = 8
 
 _LEFT, _TOP, _RIGHT, _BOTTOM, _AREA = range(5)
@@ -61,6 +64,10 @@ def _stays(boxes: Floats, classes: NDArray[np.integer], threshold: np.float32) -
             rows = np.flatnonzero((width > 0) & (columns[_AREA] > 0) & (columns[_AREA] < np.inf))
         else:
             rows = np.arange(len(boxes))
+        if len(rows) <= FEW:
+            same, few = classes[rows][:, None] == classes[rows], columns[:, rows]
+            kept[rows] = _one_by_one(_overlap(few, few, threshold) & same)
+            return kept
         rows = rows[np.argsort(classes[rows], kind="stable")]
         own = classes[rows]
         columns = columns[:, rows]

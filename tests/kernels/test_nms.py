@@ -42,13 +42,15 @@ def dense(boxes, classes, threshold):
     st.sampled_from([-1.0, 0.0, 0.3, 0.5, 0.6, 1.0, float("nan")]),
     st.sampled_from([0, 1, 3]),
     st.sampled_from([2, 4, 512]),
+    st.sampled_from([0, 256]),
 )
 @settings(max_examples=150, deadline=None)
-def test_equals_one_after_another(found, threshold, most, block):
+def test_equals_one_after_another(found, threshold, most, block, few):
     values = torch.tensor(found, dtype=torch.float32).reshape(-1, 7)
     boxes = torch.cat([torch.minimum(values[:, :2], values[:, 2:4]), torch.maximum(values[:, :2], values[:, 2:4])], 1)
     scores, classes, images = values[:, 4].contiguous(), values[:, 5].long(), values[:, 6].int()
-    wanted = reference.nms(boxes, scores, classes, threshold, images)
+    # 9 / 15 is not above 0.6: both are float32
+    wanted = reference.nms(boxes, scores, classes, torch.tensor(threshold).item(), images)
     if most:
         taken = {}
         wanted = [
@@ -56,6 +58,7 @@ def test_equals_one_after_another(found, threshold, most, block):
         ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nms_plain, "BLOCK", block)
+        patch.setattr(nms_plain, "FEW", few)
         patch.setattr(nms_plain, "GROUP", 3)
         patch.setattr(nms_plain, "SLICE", 5)
         kept = nms(boxes, scores, classes, threshold, images=images, max_per_image=most)
