@@ -232,6 +232,16 @@ def _loss_case(
     return Case("detection_loss", name, 2 * logits, lambda: gradients(losses), compare, found)
 
 
+def torchvision_nms() -> Callable[..., Tensor] | None:
+    """torchvision's `batched_nms`; None where it does not import."""
+    try:
+        from torchvision.ops import batched_nms
+    except (ImportError, RuntimeError):
+        return None
+    found: Callable[..., Tensor] = batched_nms
+    return found
+
+
 def torchvision_losses() -> tuple[eager.Loss, eager.Loss] | None:
     """torchvision's focal and GIoU loss; None where it does not import."""
     try:

@@ -3,13 +3,12 @@
 Rivals: eager, one kept box after another against all that is left, image by image, and torchvision's `batched_nms`.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from fcos_kernels.bench.cases import CLASSES, Case
+from fcos_kernels.bench.cases import CLASSES, Case, torchvision_nms
 from fcos_kernels.bench.timing import Work
 from fcos_kernels.nms import batched_nms
 
@@ -55,7 +54,7 @@ def _nms_case(images: int, count: int, device: torch.device) -> Case:
             torch.testing.assert_close(mine[mine >= 0], wanted, rtol=0, atol=0)
 
     rivals: dict[str, Work] = {"eager": usual}
-    theirs = _torchvision()
+    theirs = torchvision_nms()
     if theirs is not None:
         rivals["torchvision"] = lambda: [
             theirs(b, s, c, THRESHOLD)[:MOST] for b, s, c in zip(boxes, scores, labels, strict=True)
@@ -80,12 +79,3 @@ def _greedy(boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
         overlaps = shared / (area[best] + area[left] - shared) > THRESHOLD
         left = left[~(overlaps & (labels[left] == labels[best]))]
     return torch.stack(kept)
-
-
-def _torchvision() -> Callable[..., Any] | None:
-    try:
-        from torchvision.ops import batched_nms as theirs
-    except (ImportError, RuntimeError):
-        return None
-    found: Callable[..., Any] = theirs
-    return found
