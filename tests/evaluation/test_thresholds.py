@@ -69,7 +69,7 @@ def test_no_threshold_is_better(scene):
         if not objects:
             assert point == OperatingPoint(None, None, None, None)
             continue
-        assert point.F1 == pytest.approx(best, abs=1e-12)
+        assert pytest.approx(best, abs=1e-12) == point.F1
         true, false, objects = counts_at(point.threshold, annotations, results, category)
         assert 2 * true / (true + false + objects) == pytest.approx(best, abs=1e-12)
         assert (point.precision, point.recall) == pytest.approx((true / (true + false), true / objects))
@@ -80,7 +80,7 @@ def test_no_threshold_is_better(scene):
 def test_equal_scores_stand_or_fall_together():
     point = best_point(np.array([0.9, 0.5, 0.5, 0.5]), np.array([True, True, False, False]), 2)
     # All three at 0.5: 2 of 4 right, F1 4/6. Without them: F1 2/3, the same, and the higher threshold is taken.
-    assert point.F1 == pytest.approx(2 / 3)
+    assert pytest.approx(2 / 3) == point.F1
     assert point.threshold == pytest.approx(0.7)
 
 
