@@ -9,9 +9,11 @@ import atexit
 import itertools
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -333,13 +335,12 @@ def _run(
                 loaded = next(iterator)
             except StopIteration:
                 return
+            except (EOFError, ConnectionError) as error:  # it died while it handed a batch over
+                raise _worker_died(error) from None
             except RuntimeError as error:
                 if "DataLoader worker" not in str(error) or "Traceback" in str(error):
                     raise
-                raise SetupError(
-                    f"a loader process died: {error}",
-                    "memory or /dev/shm may be full: fewer workers (--set data.workers=0) or a larger --shm-size",
-                ) from None
+                raise _worker_died(error) from None
             if isinstance(loaded.content, Failure):
                 raise DataError(loaded.content.message, loaded.content.hint)
             yield loaded.content, loaded.pixels
@@ -347,6 +348,13 @@ def _run(
         # Dropping the iterator is what ends the workers.
         _RUNNING.remove(iterator)
         del iterator
+
+
+def _worker_died(error: Exception) -> SetupError:
+    return SetupError(
+        f"a loader process died: {error or type(error).__name__}",
+        "memory or /dev/shm may be full: fewer workers (--set data.workers=0) or a larger --shm-size",
+    )
 
 
 def _end_workers() -> None:
@@ -368,6 +376,13 @@ def _start_worker(worker: int) -> None:
     """Ctrl-C and a terminated process group are the main process's to handle; it ends the workers when it is done."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.excepthook = _but_lost_connections
+
+
+def _but_lost_connections(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """For the thread that hands batches over: that the main process has gone is nothing to print."""
+    if not issubclass(kind, (EOFError, ConnectionError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 @contextmanager
