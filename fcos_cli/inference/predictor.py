@@ -137,7 +137,7 @@ class Predictor:
         found = postprocess(outputs, batch.sizes.to(batch.pixels.device), self.model, self.test)
         if self.threshold is not None:
             found = above(found, self.threshold)
-        return Detections(*(column.cpu() for column in found))
+        return found
 
 
 def above(found: Detections, threshold: float | np.ndarray) -> Detections:

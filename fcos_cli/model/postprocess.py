@@ -14,8 +14,8 @@ from fcos_cli.geometry.pyramid import Pyramid
 from fcos_cli.model.fcos import FCOS, HeadOutputs
 from fcos_cli.recipe.schema import TestConfig
 from fcos_kernels import dispatch
-from fcos_kernels import nms as suppression
 from fcos_kernels.decode import decode, decode_padded
+from fcos_kernels.nms import batched_nms, nms
 
 _LABEL, _LEVEL, _ROW = 5, 6, 7
 """Columns of packed detections; before them the box and the score."""
@@ -54,12 +54,12 @@ def postprocess(
         test: thresholds and limits.
         suppress: off, every candidate is returned, by image and in no particular order of scores.
     """
-    if dispatch.use_triton(model.device) and "batched_nms" in vars(suppression):
+    if dispatch.use_triton(model.device):
         return unpack(postprocess_packed(outputs, sizes, model, test, suppress=suppress).cpu(), outputs, model.pyramid)
     found = decode(*_outputs(outputs, model), sizes=sizes, **_rule(model, test))
     kept = torch.arange(len(found.scores), device=found.scores.device)
     if suppress:
-        kept = suppression.nms(
+        kept = nms(
             found.boxes,
             found.scores,
             found.labels,
@@ -88,8 +88,7 @@ def postprocess_packed(
     packed = torch.cat([found.boxes.view(torch.int32), numbers], dim=2)
     if not suppress:
         return packed.masked_fill_(found.scores[:, :, None] == -1, -1)
-    # by name, as long as the op may be missing
-    rows = vars(suppression)["batched_nms"](found.boxes, found.scores, found.labels, test.nms_iou, test.max_detections)
+    rows = batched_nms(found.boxes, found.scores, found.labels, test.nms_iou, test.max_detections)
     columns = rows.clamp(min=0)[:, :, None].expand(-1, -1, packed.shape[2])
     return packed.gather(1, columns).masked_fill_(rows[:, :, None] < 0, -1)
 

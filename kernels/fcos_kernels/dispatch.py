@@ -58,10 +58,12 @@ def using(choice: str) -> Iterator[None]:
 
 
 def use_triton(device: torch.device) -> bool:
-    """Whether an op on tensors of `device` runs its Triton kernels."""
+    """Whether an op on tensors of `device` runs its Triton kernels. Raises RuntimeError where it could not."""
     choice = chosen()
     if choice == "auto":
         return device.type == "cuda" and has_triton()
+    if choice == "triton" and device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise RuntimeError("Triton has no CPU backend: set TRITON_INTERPRET=1 before triton is imported, or use auto")
     return choice == "triton"
 
 

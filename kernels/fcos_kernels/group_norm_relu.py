@@ -143,7 +143,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Found) -> None:
 
 
 def _derive(ctx: Any, incoming: list[Tensor | None], *statistics: Tensor | None) -> tuple[Any, ...]:
-    inputs, rest = list(ctx.saved_tensors[: ctx.levels]), ctx.saved_tensors[ctx.levels :]
+    saved = ctx.saved_tensors  # once: checkpointing unpacks a tensor a single time
+    inputs, rest = list(saved[: ctx.levels]), saved[ctx.levels :]
     given = [torch.zeros_like(x) if dy is None else dy for dy, x in zip(incoming, inputs, strict=True)]
     return *_group_norm_relu_backward(given, inputs, *rest, ctx.eps), None, None
 

@@ -85,7 +85,7 @@ def detection_loss(
         iou_smoothing: added to intersection and union, in square units.
         quality: what the branch learns: "centerness" or "iou"; "none" where there is no branch.
         alpha, gamma: of the focal loss.
-        positives, box_normalizer: scalars on the device, above 0 (counted, all-reduced and floored by the caller).
+        positives, box_normalizer: float32 scalars on the device, above 0: counted, summed over devices, floored.
 
     Returns:
         Three scalars. Without positives, box and quality are exactly 0 and connected to the graph.
@@ -111,10 +111,17 @@ def detection_loss(
     check_tensor("index", index, torch.int32, [class_logits[0].shape[0], locations])
     check_tensor("boxes", boxes, torch.float32, [None, 4])
     check_tensor("labels", labels, torch.int32, [boxes.shape[0]])
-    device = class_logits[0].device
-    positives = torch.as_tensor(positives, device=device)
-    box_normalizer = torch.as_tensor(box_normalizer, device=device)
-    check_same_device(class_logits[0], scales=scales, index=index, boxes=boxes, labels=labels)
+    for name, value in (("positives", positives), ("box_normalizer", box_normalizer)):
+        check_tensor(name, value, (torch.float32, torch.float64), [])
+    check_same_device(
+        class_logits[0],
+        scales=scales,
+        index=index,
+        boxes=boxes,
+        labels=labels,
+        positives=positives,
+        box_normalizer=box_normalizer,
+    )
     with_grad = torch.is_grad_enabled()
     rest = [*box_outputs, *quality_outputs, scales]
     losses = _detection_loss(

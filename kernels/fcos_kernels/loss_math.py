@@ -67,10 +67,11 @@ def background_focal(b_x, GAMMA: tl.constexpr):
 def activate(b_x, EXP: tl.constexpr):
     """Distance of an output times its scale, and the derivative: exp or ReLU, bounded by e^40."""
     if EXP:
-        b_distance = tl.exp(tl.minimum(b_x, MAX_EXPONENT))
+        # comparisons in this order keep NaN, which minimum and maximum drop
+        b_distance = tl.exp(tl.where(b_x > MAX_EXPONENT, MAX_EXPONENT, b_x))
         return b_distance, tl.where(b_x <= MAX_EXPONENT, b_distance, 0.0)
     else:
-        b_distance = tl.minimum(tl.maximum(b_x, 0.0), MAX_DISTANCE)
+        b_distance = tl.where(b_x > MAX_DISTANCE, MAX_DISTANCE, tl.where(b_x < 0, 0.0, b_x))
         return b_distance, tl.where((b_x > 0) & (b_x <= MAX_DISTANCE), 1.0, 0.0)
 
 
@@ -99,7 +100,7 @@ def box_terms(p_l, p_t, p_r, p_b, t_l, t_t, t_r, t_b, smoothing, KIND: tl.conste
     d_r = -_iou_slope(low_r * shared_h, h, iou, scale)
     d_b = -_iou_slope(low_b * shared_w, w, iou, scale)
     if KIND == "iou":
-        floored = tl.maximum(iou, IOU_FLOOR)
+        floored = tl.where(iou < IOU_FLOOR, IOU_FLOOR, iou)
         loss = -tl.log(floored)
         factor = tl.where(iou >= IOU_FLOOR, 1.0 / floored, 0.0)
         d_l, d_t, d_r, d_b = d_l * factor, d_t * factor, d_r * factor, d_b * factor

@@ -61,7 +61,8 @@ def scale_(gradients: Sequence[Tensor], factors: Sequence[Tensor], positives: Te
 
 def scaled(grad: Tensor, factor: Tensor) -> Tensor:
     """`grad` times a scalar, in the dtype of `grad`; `grad` itself where the scalar lies on the CPU and is 1."""
-    if type(factor) is Tensor and factor.device.type == "cpu" and factor.item() == 1:
+    looked_at = type(factor) is Tensor and factor.device.type == "cpu" and not torch.compiler.is_compiling()
+    if looked_at and factor.item() == 1:
         return grad
     return _product(grad, factor)
 

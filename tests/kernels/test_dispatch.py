@@ -39,3 +39,9 @@ def test_a_wrong_choice_names_the_right_ones(monkeypatch):
     monkeypatch.setenv(dispatch.VARIABLE, "fast")
     with pytest.raises(ValueError, match="'fast'"):
         dispatch.chosen()
+
+
+def test_triton_on_a_cpu_needs_its_interpreter(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with dispatch.using("triton"), pytest.raises(RuntimeError, match="set TRITON_INTERPRET=1"):
+        dispatch.use_triton(CPU)

@@ -3,6 +3,7 @@ import torch
 from torch._inductor import config as inductor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from fcos_kernels import dispatch, group_norm_relu_cpu
 from fcos_kernels.group_norm_relu import _group_norm_relu, _group_norm_relu_backward, group_norm_relu
@@ -329,3 +330,14 @@ def test_bad_arguments_are_named(change, error, words):
     arguments = {**usual, **change}
     with pytest.raises(error, match=words):
         group_norm_relu(arguments.pop("inputs"), arguments.pop("weight"), arguments.pop("bias"), **arguments)
+
+
+def test_under_checkpointing():
+    x = torch.randn(2, 8, 3, 4, generator=torch.Generator().manual_seed(7)).requires_grad_()
+
+    def work(x):
+        return group_norm_relu([x], torch.ones(8), torch.zeros(8), groups=4)[0].square().sum()
+
+    (wanted,) = torch.autograd.grad(work(x), x)
+    checkpoint(work, x, use_reentrant=False).backward()
+    assert torch.equal(x.grad, wanted)

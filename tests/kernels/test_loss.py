@@ -66,9 +66,12 @@ def run(function, outputs, given_assignment, units=(8.0, 16.0, 32.0), labels=LAB
         strides=STRIDES,
         starts=STARTS,
         units=units,
-        positives=normalizers[0].double() if exact else normalizers[0],
-        box_normalizer=normalizers[1].double() if exact else normalizers[1],
-        **{**DEFAULTS, **choices},
+        **{
+            "positives": normalizers[0].double() if exact else normalizers[0],
+            "box_normalizer": normalizers[1].double() if exact else normalizers[1],
+            **DEFAULTS,
+            **choices,
+        },
     )
 
 
@@ -279,6 +282,10 @@ def test_inputs_that_need_no_gradient():
         ({"labels": LABELS.long()}, TypeError, "labels must be int32"),
         ({"labels": LABELS[:2]}, ValueError, r"labels must have shape \[6\]"),
         ({"boxes": BOXES.double()}, TypeError, "boxes must be float32"),
+        ({"positives": torch.ones(2)}, ValueError, r"positives must have shape \[\]"),
+        ({"positives": 3.0}, TypeError, "positives must be a tensor"),
+        ({"box_normalizer": torch.ones(0)}, ValueError, r"box_normalizer must have shape \[\]"),
+        ({"box_normalizer": torch.ones((), device="meta")}, ValueError, "box_normalizer must be on cpu"),
     ],
 )
 def test_bad_choices_are_named(change, error, words):

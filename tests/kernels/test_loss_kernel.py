@@ -448,3 +448,20 @@ def test_fake_tensors_on_a_gpu(dtype, layout):
     described = [(x.shape, x.stride(), x.dtype) for x in gradients]
     assert described == [(x.shape, x.stride(), x.dtype) for x in real[3]]
     assert {x.device.type for x in gradients} == {"cuda"}
+
+
+@pytest.mark.parametrize("where", ["box", "scale"])
+@pytest.mark.parametrize(
+    ("activation", "kind"), [("exp", "iou"), ("relu", "giou"), ("exp", "ciou"), ("relu", "linear_iou")]
+)
+def test_nan_of_a_box_output_is_not_hidden(activation, kind, where):
+    outputs, targets = problem()
+    if where == "box":
+        image, location = (targets.index[:, : GRIDS[0][0] * GRIDS[0][1]] >= 0).nonzero()[0].tolist()
+        outputs.boxes[0][image, 2, location // GRIDS[0][1], location % GRIDS[0][1]] = torch.nan
+    else:
+        outputs.scales[0] = torch.nan
+    losses, gradients = run(outputs, targets, DEFAULTS._replace(activation=activation, box_loss=kind))
+    assert losses[1].isnan()
+    assert losses[0].isfinite()
+    assert gradients.boxes[0].isnan().any()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.checkpoint import checkpoint
 
 from fcos_kernels import reference
 from fcos_kernels.box_loss import box_loss
@@ -105,3 +106,22 @@ def test_bad_input_is_named():
         focal_loss(torch.ones(1, 4), torch.ones(1))
     with pytest.raises(ValueError, match="gamma"):
         focal_loss(torch.ones(1, 4), torch.zeros(1, dtype=torch.int64), gamma=-1)
+
+
+def test_focal_loss_under_checkpointing():
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(4)).requires_grad_()
+    labels = torch.tensor([0, -1, 2, -1, -2])
+    (wanted,) = torch.autograd.grad(focal_loss(logits, labels), logits)
+    checkpoint(focal_loss, logits, labels, use_reentrant=False).backward()
+    assert torch.equal(logits.grad, wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_box_loss_compiles_whole(kind):
+    predicted = (torch.rand(3, 4, generator=torch.Generator().manual_seed(5)) + 0.1).requires_grad_()
+    target = torch.rand(3, 4, generator=torch.Generator().manual_seed(6)) + 0.1
+    plain = box_loss(predicted, target, kind)
+    compiled = torch.compile(box_loss, fullgraph=True, backend="aot_eager")(predicted, target, kind)
+    torch.testing.assert_close(compiled, plain)
+    (wanted,), (found,) = (torch.autograd.grad(loss * 3, predicted) for loss in (plain, compiled))
+    torch.testing.assert_close(found, wanted)

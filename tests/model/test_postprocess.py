@@ -14,7 +14,7 @@ from fcos_cli.model.fcos import FCOS, HeadOutputs
 from fcos_cli.model.postprocess import postprocess, postprocess_packed
 from fcos_cli.recipe.schema import ModelConfig
 from fcos_cli.recipe.schema import TestConfig as Limits
-from fcos_kernels import dispatch, nms
+from fcos_kernels import dispatch
 
 CLASSES, STRIDES = 2, (8, 16)
 
@@ -149,25 +149,13 @@ def test_nothing_found():
     assert (got.boxes.shape, got.location.shape) == ((0, 4), (0, 2))
 
 
-def one_by_one(boxes, scores, classes, iou_threshold, max_per_image):
-    """`batched_nms` by the plain op, image by image."""
-    found = torch.full((len(boxes), max_per_image), -1)
-    for image, own in enumerate(scores):
-        rows = (own >= 0).nonzero()[:, 0]
-        kept = nms.nms(boxes[image][rows], own[rows], classes[image][rows], iou_threshold, max_per_image=max_per_image)
-        found[image, : len(kept)] = rows[kept]
-    return found
-
-
 @pytest.mark.parametrize("suppress", [True, False])
 @pytest.mark.parametrize(
     ("variant", "limits"),
     [({}, {}), ({"quality": "none"}, {"max_detections": 7}), ({}, {"candidates": 12, "score_threshold": 0.3})],
 )
-def test_both_routes_find_the_same(variant, limits, suppress, monkeypatch):
+def test_both_routes_find_the_same(variant, limits, suppress):
     pytest.importorskip("triton")
-    if not hasattr(nms, "batched_nms"):
-        monkeypatch.setattr(nms, "batched_nms", one_by_one, raising=False)
     model, sizes, test = make_model(**variant), torch.tensor([[64, 96], [50, 33]]), Limits(**limits)
     outputs = make_outputs(model)
     outputs = outputs if model.config.head.quality == "centerness" else outputs._replace(quality_logits=None)
@@ -186,10 +174,8 @@ def test_both_routes_find_the_same(variant, limits, suppress, monkeypatch):
     torch.testing.assert_close(found.boxes, plain.boxes, rtol=1e-6, atol=1e-4)
 
 
-def test_nothing_found_on_the_padded_route(monkeypatch):
+def test_nothing_found_on_the_padded_route():
     pytest.importorskip("triton")
-    if not hasattr(nms, "batched_nms"):
-        monkeypatch.setattr(nms, "batched_nms", one_by_one, raising=False)
     model = make_model()
     outputs = make_outputs(model)
     silent = outputs._replace(class_logits=[logits - 100 for logits in outputs.class_logits])
