@@ -20,6 +20,8 @@ import torch
 Choice = Literal["auto", "reference", "triton"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 VARIABLE = "FCOS_KERNELS"
+ON = ("1", "true", "yes", "on", "y")
+"""What Triton takes for a switch that is on."""
 
 _choice: Choice = "auto"
 
@@ -62,7 +64,7 @@ def use_triton(device: torch.device) -> bool:
     choice = chosen()
     if choice == "auto":
         return device.type == "cuda" and has_triton()
-    if choice == "triton" and device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+    if choice == "triton" and device.type == "cpu" and os.environ.get("TRITON_INTERPRET", "").lower() not in ON:
         raise RuntimeError("Triton has no CPU backend: set TRITON_INTERPRET=1 before triton is imported, or use auto")
     return choice == "triton"
 
