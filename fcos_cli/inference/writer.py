@@ -83,8 +83,10 @@ class ResultWriter:
         with atomic_file(self.path) as file:
             self.form.assemble(file, (output for _, output in self.journal.outputs()))
         if lists_images(self.form, self.data):
-            with atomic_file(companion_path(self.path), "w") as file:
-                json.dump(self._companion(categories), file, ensure_ascii=False, indent=1)
+            text = json.dumps(self._companion(categories), ensure_ascii=False, indent=1)
+            with atomic_file(companion_path(self.path)) as file:
+                # A name that is not UTF-8 holds surrogates, which Python and JSON escape in the same way.
+                file.write(text.encode(errors="backslashreplace"))
 
     def _companion(self, categories: Categories) -> dict[str, object]:
         rows = [{key: i[key] for key in ("id", "file_name", "width", "height")} for i in self.journal.images()]

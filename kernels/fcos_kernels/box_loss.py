@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fcos_kernels.checks import LOGIT_DTYPES, check_choice, check_same_device, check_tensor
 from fcos_kernels.focal_loss import compute_dtype
-from fcos_kernels.loss_scale import scaled
+from fcos_kernels.loss_scale import once, scaled
 
 KINDS = ("iou", "linear_iou", "giou", "diou", "ciou")
 IOU_FLOOR = 1e-12
@@ -84,10 +84,11 @@ class _BoxLoss(torch.autograd.Function):
             return (terms.loss * factor).sum(dtype=torch.float64).to(dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None, None, None, None]:
         (grad,) = ctx.saved_tensors
-        return scaled(grad, incoming), None, None, None, None
+        with torch.no_grad():
+            gradient = scaled(grad, incoming)
+        return once(gradient), None, None, None, None
 
 
 def box_terms(predicted: Tensor, target: Tensor, kind: str, smoothing: float) -> BoxTerms:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fcos_kernels import dispatch
 from fcos_kernels.checks import LOGIT_DTYPES, check_same_device, check_tensor
-from fcos_kernels.loss_scale import refuse_second_use, scale
+from fcos_kernels.loss_scale import once, refuse_second_use, scale
 
 CPU_CHUNK_PER_THREAD = 1 << 18
 DEVICE_CHUNK = 1 << 24
@@ -95,11 +95,13 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list
 
 
 def _backward(ctx: Any, incoming: Tensor | None, _: Any) -> tuple[Tensor | None, None, None, None, None]:
-    refuse_second_use(ctx, [incoming])
+    refuse_second_use(ctx)
     saved = ctx.saved_tensors  # once: checkpointing unpacks a tensor a single time
     if incoming is None or not saved:
         return None, None, None, None, None
-    return scale(ctx, saved, [incoming])[0], None, None, None, None
+    with torch.no_grad():
+        (gradient,) = scale(ctx, saved, [incoming])
+    return once(gradient), None, None, None, None
 
 
 _focal_loss.register_autograd(_backward, setup_context=_setup_context)

@@ -32,7 +32,7 @@ from fcos_kernels.checks import (
 )
 from fcos_kernels.focal_loss import check_focal, compute_dtype, focal_loss
 from fcos_kernels.loss_plain import activate
-from fcos_kernels.loss_scale import refuse_second_use, scale
+from fcos_kernels.loss_scale import once, refuse_second_use, scale
 from fcos_kernels.loss_types import Gradients, Outputs, Settings, Targets
 
 __all__ = ["DetectionLosses", "activate", "box_loss", "detection_loss", "focal_loss"]
@@ -226,8 +226,15 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 def _backward(
     ctx: Any, for_class: Tensor | None, for_box: Tensor | None, for_quality: Tensor | None, _: Any
 ) -> tuple[Any, ...]:
-    incoming = (for_class, for_box, for_quality, for_box)
-    refuse_second_use(ctx, incoming)
+    refuse_second_use(ctx)
+    found = _scaled(ctx, (for_class, for_box, for_quality, for_box))
+    *per_level, (for_scales,) = [[None if x is None else once(x) for x in group] for group in found]
+    return *per_level, for_scales, *[None] * 17
+
+
+@torch.no_grad()
+def _scaled(ctx: Any, incoming: Sequence[Tensor | None]) -> list[list[Tensor | None]]:
+    """The gradients of class logits, box outputs, qualities and scales; `incoming` has one for each of these."""
     positives, *buffers = ctx.saved_tensors
     found: list[list[Tensor | None]] = [[None] * size for size in (*ctx.sizes, 1)]
     places, chosen, factors = [], [], []
@@ -243,8 +250,7 @@ def _backward(
             factors.append(factor)
     for (which, level), gradient in zip(places, scale(ctx, chosen, factors, positives), strict=True):
         found[which][level] = gradient
-    *per_level, (for_scales,) = found
-    return *per_level, for_scales, *[None] * 17
+    return found
 
 
 _detection_loss.register_autograd(_backward, setup_context=_setup_context)

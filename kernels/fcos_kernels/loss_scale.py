@@ -20,12 +20,34 @@ SPENT = (
 )
 
 
-def refuse_second_use(ctx: Any, incoming: Sequence[Tensor | None]) -> None:
-    """Raise RuntimeError where a backward pass would find spent buffers, or be differentiated itself."""
+ONCE = "the loss can be differentiated once: its gradient has no gradient (a gradient penalty needs another loss)"
+
+
+def refuse_second_use(ctx: Any) -> None:
+    """Raise RuntimeError where a backward pass would find spent buffers."""
     if getattr(ctx, "spent", False):
         raise RuntimeError(SPENT)
-    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in incoming):
-        raise RuntimeError("the loss can be differentiated once: its gradient has no gradient")
+
+
+def once(gradient: Tensor) -> Tensor:
+    """The gradient; under `create_graph=True` as one that raises RuntimeError where it is differentiated.
+
+    Without that, autograd would take it for a constant and leave terms out without a word.
+    """
+    if not torch.is_grad_enabled():
+        return gradient
+    found: Tensor = _Once.apply(gradient.detach().requires_grad_())
+    return found
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, incoming: Tensor) -> Tensor:
+        raise RuntimeError(ONCE)
 
 
 def scale(

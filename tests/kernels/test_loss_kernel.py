@@ -335,7 +335,6 @@ def test_a_second_backward_pass_is_refused_where_buffers_are_spent(monkeypatch, 
 def test_autograd_itself_would_refuse_it(monkeypatch):
     """Even without that message: the version of a saved buffer says that it was changed."""
     monkeypatch.setattr(loss_scale, "in_place", lambda gradients: True)
-    monkeypatch.setattr(loss_scale, "refuse_second_use", lambda *_: None)
     monkeypatch.setattr("fcos_kernels.loss.refuse_second_use", lambda *_: None)
     outputs, targets = problem()
     inputs = [x.requires_grad_() for x in outputs.classes]
@@ -346,13 +345,22 @@ def test_autograd_itself_would_refuse_it(monkeypatch):
             torch.autograd.grad(losses.classification, inputs)
 
 
-def test_its_gradient_has_no_gradient():
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("output", ["classes", "boxes", "qualities", "scales"])
+def test_its_gradient_has_no_gradient(output, weighted):
+    """A penalty on a gradient is refused, not left out without a word; the gradient itself is as ever."""
     outputs, targets = problem()
-    outputs.classes[0].requires_grad_()
-    weight = torch.tensor(2.0, device=DEVICE, requires_grad=True)
-    losses = call(outputs, targets)
+    given = getattr(outputs, output)
+    given = given if output == "scales" else given[0]
+    given.requires_grad_()
+    weight = torch.tensor(2.0, device=DEVICE, requires_grad=weighted)
+    total = sum(call(outputs, targets)) * weight
+    (plain,) = torch.autograd.grad(total, given, retain_graph=True)
+    (gradient,) = torch.autograd.grad(total, given, create_graph=True)
+    assert torch.equal(plain, gradient)
+    assert plain.any()
     with pytest.raises(RuntimeError, match="can be differentiated once"):
-        torch.autograd.grad(losses.classification * weight, outputs.classes[:1], create_graph=True)
+        (total + gradient.square().sum()).backward()
 
 
 def test_mixed_memory_formats_and_dtypes():

@@ -125,3 +125,12 @@ def test_box_loss_compiles_whole(kind):
     torch.testing.assert_close(compiled, plain)
     (wanted,), (found,) = (torch.autograd.grad(loss * 3, predicted) for loss in (plain, compiled))
     torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("piece", ["focal", "box"])
+def test_their_gradients_have_no_gradient(piece):
+    given = (torch.rand(6, 4) + 0.5).requires_grad_()
+    loss = focal_loss(given, torch.arange(6) % 4) if piece == "focal" else box_loss(given, torch.ones(6, 4))
+    (gradient,) = torch.autograd.grad(loss, given, create_graph=True)
+    with pytest.raises(RuntimeError, match="can be differentiated once"):
+        (loss + gradient.square().sum()).backward()
