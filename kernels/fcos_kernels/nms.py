@@ -9,6 +9,8 @@ class by class (`nms_plain.py`). `batched_nms` has shapes known before and nothi
 many rows as there are, which it must wait for.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,6 @@ from fcos_kernels.nms_plain import greedy
 _INTEGERS = (torch.int64, torch.int32)
 
 
-@torch.no_grad()
 def nms(
     boxes: Tensor,
     scores: Tensor,
@@ -46,22 +47,14 @@ def nms(
         TypeError, ValueError: an argument of the wrong type, shape or device.
     """
     check_tensor("boxes", boxes, torch.float32, [None, 4])
-    check_tensor("scores", scores, torch.float32, [len(boxes)])
-    check_tensor("classes", classes, _INTEGERS, [len(boxes)])
+    # not len(boxes), which torch.export takes for a constant
+    check_tensor("scores", scores, torch.float32, boxes.shape[:1])
+    check_tensor("classes", classes, _INTEGERS, boxes.shape[:1])
     if images is not None:
-        check_tensor("images", images, _INTEGERS, [len(boxes)])
+        check_tensor("images", images, _INTEGERS, boxes.shape[:1])
     check_same_device(boxes, scores=scores, classes=classes, images=images)
     _check_most(max_per_image)
-
-    order = scores.argsort(descending=True, stable=True)
-    counts = torch.tensor([len(order)])
-    if images is not None:
-        order = order[images[order].argsort(stable=True)]
-        counts = torch.unique_consecutive(images[order], return_counts=True)[1].cpu()
-    longest = int(counts.max()) if len(counts) else 0
-    begins = counts.cumsum(0) - counts
-    kept = _kept(boxes[order], classes[order], begins, counts, longest, iou_threshold, max_per_image or longest)
-    return order[(begins.to(kept.device)[:, None] + kept)[kept >= 0]]
+    return _nms(boxes.detach(), scores.detach(), classes, images, float(iou_threshold), max_per_image)
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float, max_per_image: int) -> Tensor:
@@ -69,7 +62,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: f
 
     Args:
         boxes: float32 [N, K, 4] xyxy.
-        scores: float32 [N, K]; below 0 or NaN: the row is empty.
+        scores: float32 [N, K]; below 0: the row is empty.
         classes: int64 or int32 [N, K].
         iou_threshold: boxes of one class and image that overlap more are suppressed.
         max_per_image: M, keep at most this many of each image; 0: all, M is K.
@@ -94,17 +87,55 @@ def _check_most(max_per_image: int) -> None:
         raise ValueError(f"max_per_image must be 0 (all) or above, not {max_per_image}")
 
 
+@torch.library.custom_op("fcos_kernels::nms", mutates_args=())
+def _nms(
+    boxes: Tensor, scores: Tensor, classes: Tensor, images: Tensor | None, iou_threshold: float, max_per_image: int
+) -> Tensor:
+    """int64 [number kept]; see `nms`."""
+    order = _rank(scores).argsort(descending=True, stable=True)
+    counts = torch.tensor([len(order)])
+    if images is not None:
+        order = order[images[order].argsort(stable=True)]
+        counts = torch.unique_consecutive(images[order], return_counts=True)[1].cpu()
+    begins = counts.cumsum(0) - counts
+    boxes, classes = boxes[order], classes[order]
+    if not dispatch.use_triton(boxes.device):
+        kept = _kept_of_each(boxes, classes, begins, counts, iou_threshold, max_per_image)
+        rows = [begin + own for begin, own in zip(begins, kept, strict=True)]
+        return order[torch.cat(rows).to(order.device)] if rows else order
+    from fcos_kernels.nms_kernel import launch
+
+    longest = int(counts.max()) if len(counts) else 0
+    begins, counts = begins.to(boxes.device), counts.to(boxes.device)
+    padded = launch(boxes, classes, begins, counts, longest, iou_threshold, max_per_image or longest)
+    return order[(begins[:, None] + padded)[padded >= 0]]
+
+
+@_nms.register_fake
+def _(
+    boxes: Tensor, scores: Tensor, classes: Tensor, images: Tensor | None, iou_threshold: float, max_per_image: int
+) -> Tensor:
+    return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
+
+
 @torch.library.custom_op("fcos_kernels::batched_nms", mutates_args=())
 def _batched_nms(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float, rows: int) -> Tensor:
     """int64 [N, rows]; see `batched_nms`."""
     images, width = scores.shape
-    # adding 0 makes -0 and 0 the same, whatever sorts them
-    rank = torch.where(scores >= 0, scores + 0.0, -1.0)
-    rank, order = rank.sort(dim=1, descending=True, stable=True)
+    rank, order = _rank(scores).sort(dim=1, descending=True, stable=True)
     counts = (rank >= 0).sum(1)
     begins = torch.arange(images, device=boxes.device) * width
-    sorted_boxes = boxes.gather(1, order[:, :, None].expand(-1, -1, 4)).view(-1, 4)
-    kept = _kept(sorted_boxes, classes.gather(1, order).view(-1), begins, counts, width, iou_threshold, rows)
+    boxes = boxes.gather(1, order[:, :, None].expand(-1, -1, 4)).view(-1, 4)
+    classes = classes.gather(1, order).view(-1)
+    if dispatch.use_triton(boxes.device):
+        from fcos_kernels.nms_kernel import launch
+
+        kept = launch(boxes, classes, begins, counts, width, iou_threshold, rows)
+    else:
+        kept = torch.full((images, rows), -1)
+        for image, own in enumerate(_kept_of_each(boxes, classes, begins, counts, iou_threshold, rows)):
+            kept[image, : len(own)] = own
+        kept = kept.to(boxes.device)
     if not width:
         return kept
     return order.gather(1, kept.clamp(min=0)).masked_fill_(kept < 0, -1)
@@ -115,18 +146,15 @@ def _(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float, rows
     return boxes.new_empty((boxes.shape[0], rows), dtype=torch.int64)
 
 
-def _kept(
-    boxes: Tensor, classes: Tensor, begins: Tensor, counts: Tensor, longest: int, threshold: float, most: int
-) -> Tensor:
-    """int64 [N, most], positions kept among each image's boxes, which come by descending score; -1: none."""
-    if dispatch.use_triton(boxes.device):
-        from fcos_kernels.nms_kernel import launch
+def _rank(scores: Tensor) -> Tensor:
+    """Scores that any way of sorting orders alike: NaN of either sign is infinite, -0 is 0."""
+    return torch.where(scores.isnan(), math.inf, scores) + 0.0
 
-        return launch(boxes, classes, begins.to(boxes.device), counts.to(boxes.device), longest, threshold, most)
-    kept = torch.full((len(begins), most), -1)
+
+def _kept_of_each(
+    boxes: Tensor, classes: Tensor, begins: Tensor, counts: Tensor, threshold: float, most: int
+) -> list[Tensor]:
+    """Positions kept among each image's boxes, which come by descending score; int64 on the CPU. `most` 0: all."""
     rows, labels = boxes.cpu().numpy(), classes.cpu().numpy()
-    for image, (begin, count) in enumerate(zip(begins.tolist(), counts.tolist(), strict=True)):
-        own = slice(begin, begin + count)
-        found = torch.from_numpy(greedy(rows[own], labels[own], threshold, most))
-        kept[image, : len(found)] = found
-    return kept.to(boxes.device)
+    owned = [slice(begin, begin + count) for begin, count in zip(begins.tolist(), counts.tolist(), strict=True)]
+    return [torch.from_numpy(greedy(rows[own], labels[own], threshold, most)) for own in owned]

@@ -11,8 +11,8 @@ Boxes come by descending score, image after image. They are worked off CHUNK of 
    and what no longer changes is the greedy result. Then the rows kept are or-ed into what is struck out.
 
 Programs end at once past the image's count, which only the device knows, and when an image has as many boxes as are
-wanted. The mask takes CHUNK^2 / 8 bytes an image, however many candidates there are, and pairs of boxes that are not
-kept are computed within a chunk alone.
+wanted. The mask takes at most CHUNK^2 / 8 bytes an image, however many candidates there are. Pairs of boxes that are
+not kept are computed within a chunk alone.
 
 The IoU is rounded to float32 after every step, as on the CPU: products are not fused with sums (`enable_fp_fusion`).
 """
@@ -30,7 +30,7 @@ from fcos_kernels.variants import Variant
 CHUNK = 2048
 """Boxes of an image worked on by a pair of launches, a power of 2 and a multiple of COLUMNS."""
 ROWS, COLUMNS = 64, 128
-MASK_WARPS, SWEEP_WARPS = 4, 1
+MASK_WARPS, SWEEP_WARPS = 8, 1
 BITS: tl.constexpr = tl.constexpr(32)
 
 
@@ -45,7 +45,7 @@ def _load_boxes(p_boxes, o_box, m_box):
     return b_x0, b_y0, b_x1, b_y1, (b_x1 - b_x0) * (b_y1 - b_y0)
 
 
-@triton.jit(do_not_specialize=["first", "most", "kept_tiles", "words"])
+@triton.jit(do_not_specialize=["first", "most", "kept_tiles", "words", "height"])
 def _nms_mask_kernel(
     p_boxes,
     p_classes,
@@ -59,12 +59,16 @@ def _nms_mask_kernel(
     most,
     kept_tiles,
     words,
+    height,
     threshold,
     CHUNK: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """A tile of pairs: of kept boxes (the first `kept_tiles`) or boxes of this chunk, and of boxes of this chunk."""
+    """A tile of pairs: of kept boxes (the first `kept_tiles`) or boxes of this chunk, and of boxes of this chunk.
+
+    `p_struck` has `words` words an image, `p_mask` `height` rows of CHUNK bits.
+    """
     image = tl.program_id(0).to(tl.int64)
     tile = tl.program_id(2)
     number = tl.load(p_number + image)
@@ -82,7 +86,7 @@ def _nms_mask_kernel(
         begin = tl.load(p_begins + image)
         r_x0, r_y0, r_x1, r_y1, r_area = _load_boxes(p_boxes, (begin + b_row)[:, None], m_row[:, None])
         r_class = tl.load(p_classes + (begin + b_row)[:, None], mask=m_row[:, None], other=0)
-        o_row = (image * CHUNK + (b_row - first)) * (CHUNK // BITS)
+        o_row = (image * height + (b_row - first)) * (CHUNK // BITS)
         o_bit = tl.arange(0, BITS)
         while column0 <= last:
             b_column = column0 + o_bit
@@ -104,8 +108,8 @@ def _nms_mask_kernel(
             column0 += BITS
 
 
-@triton.jit(do_not_specialize=["first", "most", "words"])
-def _nms_sweep_kernel(p_counts, p_kept, p_number, p_struck, p_mask, first, most, words, CHUNK: tl.constexpr):
+@triton.jit(do_not_specialize=["first", "most", "words", "height"])
+def _nms_sweep_kernel(p_counts, p_kept, p_number, p_struck, p_mask, first, most, words, height, CHUNK: tl.constexpr):
     """Appends the boxes kept of the image's chunk that begins at `first`."""
     WORDS: tl.constexpr = CHUNK // BITS
     image = tl.program_id(0).to(tl.int64)
@@ -118,7 +122,7 @@ def _nms_sweep_kernel(p_counts, p_kept, p_number, p_struck, p_mask, first, most,
     while (word * BITS < count) & (number < most):
         struck = tl.sum(tl.where(o_word == word, b_struck, 0), axis=0)
         m_open = (word * BITS + o_bit < count) & (((struck >> o_bit) & 1) == 0)
-        p_row = p_mask + (image * CHUNK + word * BITS + o_bit) * WORDS
+        p_row = p_mask + (image * height + word * BITS + o_bit) * WORDS
         b_own = tl.load(p_row + word, mask=m_open, other=0)
         suppressed = tl.cast(0, tl.int32)
         again = 1
@@ -160,9 +164,12 @@ def launch(
     kept = torch.full((images, most), -1, dtype=torch.int64, device=boxes.device)
     if not kept.numel() or not longest:
         return kept
-    state = torch.zeros(images * (1 + words), dtype=torch.int32, device=boxes.device)
-    number, struck = state[:images], state[images:]
-    mask = torch.empty(images * CHUNK * (CHUNK // BITS.value), dtype=torch.int32, device=boxes.device)
+    # both begin at multiples of 16 bytes: Triton compiles a kernel anew for other pointers
+    room = triton.cdiv(images, 4) * 4
+    state = torch.zeros(room + images * words, dtype=torch.int32, device=boxes.device)
+    number, struck = state[:room], state[room:]
+    height = min(CHUNK, longest)
+    mask = torch.empty(images * height * (CHUNK // BITS.value), dtype=torch.int32, device=boxes.device)
     boxes, classes = boxes.contiguous(), classes.contiguous()
     with torch.cuda.device_of(boxes):
         for first in range(0, longest, CHUNK):
@@ -181,6 +188,7 @@ def launch(
                 most,
                 kept_tiles,
                 words,
+                height,
                 threshold,
                 CHUNK=CHUNK,
                 ROWS=ROWS,
@@ -189,7 +197,7 @@ def launch(
                 enable_fp_fusion=False,
             )
             _nms_sweep_kernel[(images,)](
-                counts, kept, number, struck, mask, first, most, words, CHUNK=CHUNK, num_warps=SWEEP_WARPS
+                counts, kept, number, struck, mask, first, most, words, height, CHUNK=CHUNK, num_warps=SWEEP_WARPS
             )
     return kept
 
@@ -198,15 +206,15 @@ def variants() -> list[Variant]:
     """What is launched: classes of 4 bytes and of 8, and the sweep."""
     state = {"p_kept": "*i64", "p_number": "*i32", "p_struck": "*i32", "p_mask": "*i32"}
     numbers = {"first": "i32", "most": "i32"}
+    sizes = {"words": "i32", "height": "i32"}
     found = []
     for name, kind in (("(int32 classes)", "*i32"), ("(int64 classes)", "*i64")):
         constants = {"CHUNK": CHUNK, "ROWS": ROWS, "COLUMNS": COLUMNS}
         signature = {"p_boxes": "*fp32", "p_classes": kind, "p_begins": "*i64", "p_counts": "*i64", **state, **numbers}
-        signature |= {"kept_tiles": "i32", "words": "i32", "threshold": "fp32", **dict.fromkeys(constants, "constexpr")}
-        # p_struck lies behind p_number in one tensor
-        aligned = tuple(x for x, kind in signature.items() if kind[0] == "*" and x != "p_struck")
+        signature |= {"kept_tiles": "i32", **sizes, "threshold": "fp32", **dict.fromkeys(constants, "constexpr")}
+        aligned = tuple(x for x, kind in signature.items() if kind[0] == "*")
         found.append(Variant(_nms_mask_kernel, name, "float32", signature, constants, aligned, MASK_WARPS, fused=False))
-    signature = {"p_counts": "*i64", **state, **numbers, "words": "i32", "CHUNK": "constexpr"}
-    aligned = ("p_counts", "p_kept", "p_number", "p_mask")
+    signature = {"p_counts": "*i64", **state, **numbers, **sizes, "CHUNK": "constexpr"}
+    aligned = ("p_counts", *state)
     found.append(Variant(_nms_sweep_kernel, "", "float32", signature, {"CHUNK": CHUNK}, aligned, SWEEP_WARPS))
     return found

@@ -49,8 +49,7 @@ def test_equals_one_after_another(found, threshold, most, block, few):
     values = torch.tensor(found, dtype=torch.float32).reshape(-1, 7)
     boxes = torch.cat([torch.minimum(values[:, :2], values[:, 2:4]), torch.maximum(values[:, :2], values[:, 2:4])], 1)
     scores, classes, images = values[:, 4].contiguous(), values[:, 5].long(), values[:, 6].int()
-    # 9 / 15 is not above 0.6: both are float32
-    wanted = reference.nms(boxes, scores, classes, torch.tensor(threshold).item(), images)
+    wanted = reference.nms(boxes, scores, classes, threshold, images)
     if most:
         taken = {}
         wanted = [
@@ -108,11 +107,27 @@ def test_classes_are_compared_where_offsets_would_round():
 
 def test_padded_rows_are_empty_and_results_too():
     boxes = torch.tensor([(0.0, 0, 10, 10), (0, 0, 10, 9), (50, 0, 60, 10), (0, 0, 10, 10)]).repeat(2, 1, 1)
-    scores = torch.tensor([[0.5, 0.9, -0.0, float("nan")], [-1, -1, -0.5, float("nan")]])
+    scores = torch.tensor([[0.5, 0.9, -0.0, -0.1], [-1, -1, -0.5, -float("inf")]])
     classes = torch.zeros(2, 4, dtype=torch.int32)
     assert batched_nms(boxes, scores, classes, 0.5, 3).tolist() == [[1, 2, -1], [-1, -1, -1]]
     assert batched_nms(boxes, scores, classes, 0.5, 0).shape == (2, 4)
     assert batched_nms(boxes, scores, classes, 1.0, 2).tolist() == [[1, 0], [-1, -1]]
+
+
+def test_a_rounded_iou_at_the_threshold_stays():
+    # 9 / 15 in float32 is the float32 0.6, which is above the float64 one
+    boxes, scores, same = torch.tensor([(0.0, 0, 3, 5), (0, 0, 3, 3)]), torch.tensor([0.9, 0.8]), torch.zeros(2).long()
+    assert reference.nms(boxes, scores, same, 0.6, same) == nms(boxes, scores, same, 0.6).tolist() == [0, 1]
+    assert reference.nms(boxes, scores, same, 0.5999, same) == nms(boxes, scores, same, 0.5999).tolist() == [0]
+
+
+def test_thousands_of_images_of_unlike_sizes():
+    images = torch.cat([torch.zeros(3000), torch.arange(1, 3001)]).long()
+    boxes, scores, classes = one_class(6000, 1000.0)
+    kept = nms(boxes, scores, classes, 0.5, images=images)
+    first = images[kept] == 0
+    assert kept[first].tolist() == nms(boxes[:3000], scores[:3000], classes[:3000], 0.5).tolist()
+    assert kept[~first].tolist() == list(range(3000, 6000))
 
 
 def test_nothing():

@@ -1,6 +1,7 @@
 """The Triton kernels of suppression; compiled where there is a GPU, else in Triton's interpreter."""
 
 import inspect
+import math
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 pytest.importorskip("triton")
 
 from fcos_kernels import dispatch, nms_kernel
-from fcos_kernels.nms import _batched_nms, batched_nms, nms
+from fcos_kernels.nms import _batched_nms, _nms, batched_nms, nms
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NAN, INF = float("nan"), float("inf")
@@ -22,12 +23,13 @@ box = st.one_of(
     st.builds(lambda x, y, w, h: (x, y, x + w, y + h), side, side, side, side),
     odd,
 )
-score = st.sampled_from([0.0, -0.0, 0.1, 0.5, 0.5, 0.9, -1.0, NAN])
+score = st.sampled_from([0.0, -0.0, 0.1, 0.5, 0.5, 0.9, -1.0, NAN, -NAN, INF, -INF])
 
 
 def wanted_rows(boxes, scores, classes, threshold, most):
-    """One box after another, every IoU in float32; no line of the ops."""
+    """One box after another, every IoU and the threshold in float32; no line of the ops."""
     found = torch.full((len(boxes), most), -1)
+    scores = torch.where(scores.isnan(), INF, scores)
     for image, (own, own_scores, labels) in enumerate(zip(boxes, scores.tolist(), classes.tolist(), strict=True)):
         low, high = torch.maximum(own[:, None, :2], own[:, :2]), torch.minimum(own[:, None, 2:], own[:, 2:])
         sides = (high - low).clamp(min=0)
@@ -89,7 +91,7 @@ def test_values_around_the_edges_of_words_and_tiles(count):
 @pytest.mark.parametrize(("chunk", "rows", "columns"), [(128, 64, 128), (64, 16, 32), (32, 32, 32)])
 def test_values_of_other_tiles_and_images_of_different_counts(chunk, rows, columns):
     boxes, scores, classes = crowd(150, images=3, classes=3)
-    scores[1, 40:], scores[2] = -1.0, NAN
+    scores[1, 40:], scores[2] = -1.0, -INF
     problem = boxes, scores, classes.long()
     got = found_rows(*problem, 0.4, 90, chunk=chunk, rows=rows, columns=columns)
     assert torch.equal(got, wanted_rows(*problem, 0.4, 90))
@@ -147,6 +149,37 @@ def test_the_plain_function_runs_them_too(monkeypatch):
         assert nms(boxes[:0], scores[:0], classes[:0], 0.4, images=images[:0]).tolist() == []
 
 
+@pytest.mark.parametrize("choice", ["triton", "reference"])
+def test_values_at_a_threshold(choice):
+    # 9 / 15 in float32 is the float32 0.6, which is above the float64 one; 8 / 16 is 0.5
+    boxes = torch.tensor([[(0.0, 0, 3, 5), (0, 0, 3, 3)], [(0, 0, 4, 4), (0, 0, 4, 2)]], device=DEVICE)
+    scores = torch.tensor([[0.9, 0.8], [0.9, 0.8]], device=DEVICE)
+    same = torch.zeros(2, 2, dtype=torch.int64, device=DEVICE)
+    with dispatch.using(choice):
+        for threshold, kept in ((0.6, [2, 2]), (0.5, [1, 2]), (math.nextafter(0.5, 0), [1, 2]), (0.4999, [1, 1])):
+            rows = batched_nms(boxes, scores, same, threshold, 2)
+            assert (rows >= 0).sum(1).tolist() == kept, threshold
+            assert [len(nms(*one, threshold)) for one in zip(boxes, scores, same, strict=True)] == kept
+
+
+@pytest.mark.parametrize("choice", ["triton", "reference"])
+def test_values_of_scores_that_are_no_numbers(choice):
+    """They come first whatever their sign, on every device: a network that diverged must not look sound."""
+    boxes = torch.arange(5.0, device=DEVICE)[:, None] * 100 + torch.tensor([0.0, 0, 9, 9], device=DEVICE)
+    scores, same = torch.tensor([0.5, -NAN, 0.9, NAN, -0.0], device=DEVICE), torch.zeros_like(boxes[:, 0]).long()
+    with dispatch.using(choice):
+        assert nms(boxes, scores, same, 0.5).tolist() == [1, 3, 2, 0, 4]
+        assert batched_nms(boxes[None], scores[None], same[None], 0.5, 0).tolist() == [[1, 3, 2, 0, 4]]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="10,000 boxes take the interpreter minutes")
+def test_values_of_full_size():
+    boxes, scores, classes = crowd(10_000, images=64, classes=80, spread=1000.0)
+    with dispatch.using("reference"):
+        wanted = batched_nms(boxes, scores, classes, 0.6, 0)
+    assert torch.equal(batched_nms(boxes.cuda(), scores.cuda(), classes.cuda(), 0.6, 0).cpu(), wanted)
+
+
 def test_strided_input():
     boxes, scores, classes = crowd(40, images=2)
     wide = torch.stack([boxes, boxes + 9], dim=3)[..., 0]
@@ -163,6 +196,33 @@ def test_compiles_whole_and_opcheck(choice, monkeypatch):
             problem = tuple(x.to(DEVICE) for x in crowd(count, images=2))
             assert torch.equal(compiled(*problem, 0.4, 10), batched_nms(*problem, 0.4, 10))
         torch.library.opcheck(_batched_nms, (*problem, 0.4, 10))
+
+
+@pytest.mark.parametrize("choice", ["triton", "reference"])
+def test_the_plain_function_compiles_whole_and_opcheck(choice, monkeypatch):
+    monkeypatch.setattr(nms_kernel, "CHUNK", nms_kernel.COLUMNS)
+    compiled = torch.compile(nms, fullgraph=True, backend="aot_eager")
+    with dispatch.using(choice):
+        for count in (20, 33):
+            problem = tuple(x[0].to(DEVICE) for x in crowd(count))
+            images = torch.arange(count, device=DEVICE) % 2
+            for extras in ({}, {"images": images, "max_per_image": 3}):
+                assert torch.equal(compiled(*problem, 0.4, **extras), nms(*problem, 0.4, **extras))
+        torch.library.opcheck(_nms, (*problem, images, 0.4, 0))
+
+
+def test_exports():
+    class Suppression(torch.nn.Module):
+        def forward(self, boxes, scores, classes):
+            rows = batched_nms(boxes, scores, classes, 0.4, 10)
+            return rows, nms(boxes[0], scores[0], classes[0], 0.4)
+
+    count = torch.export.Dim("count", min=2, max=1000)
+    shapes = [{1: count}] * 3
+    program = torch.export.export(Suppression(), tuple(crowd(20, images=2)), dynamic_shapes=shapes).module()
+    problem = crowd(31, images=2)
+    for ours, wanted in zip(program(*problem), Suppression()(*problem), strict=True):
+        assert torch.equal(ours, wanted)
 
 
 def test_fake_tensors_of_a_gpu_that_is_not_there():
