@@ -17,7 +17,14 @@ from torch import Tensor
 
 from fcos_kernels import dispatch
 from fcos_kernels.assign_plain import assign_in_chunks, normalizers
-from fcos_kernels.checks import check_ascending, check_offsets, check_pyramid, check_same_device, check_tensor
+from fcos_kernels.checks import (
+    check_ascending,
+    check_number,
+    check_offsets,
+    check_pyramid,
+    check_same_device,
+    check_tensor,
+)
 from fcos_kernels.paint import paint
 
 
@@ -53,8 +60,8 @@ def assign(
 
     Args:
         boxes: float32 [T, 4] xyxy in input pixels, image after image.
-        offsets: int64 [N + 1], ascending from 0 to T; image n owns the rows offsets[n] .. offsets[n + 1]. On a GPU the
-            values are not looked at before; rows outside of the boxes are then left out.
+        offsets: int64 [N + 1], ascending from 0 to T; image n owns the rows offsets[n] .. offsets[n + 1]. On the CPU or
+            where the boxes are; on a GPU the values are not looked at before, rows outside of the boxes are left out.
         grids, strides, starts, ranges: per level: (rows, columns); pixels between locations; coordinate of the first
             location; (lower, upper) of max(l, t, r, b) in pixels, inf allowed.
         radius: half side of the centre square in strides; 0 is off.
@@ -67,12 +74,15 @@ def assign(
     """
     check_tensor("boxes", boxes, torch.float32, [None, 4])
     check_offsets(offsets)
+    if offsets.device.type != "cpu":
+        check_same_device(boxes, offsets=offsets)
+    elif boxes.device.type != "cpu" and type(offsets) is Tensor and not torch.compiler.is_compiling():
+        check_ascending("offsets", offsets, len(boxes))  # on their way to the GPU; a compiler's stand-in has no values
     if ignore is not None:
         check_tensor("ignore", ignore, torch.bool, [boxes.shape[0]])
     check_same_device(boxes, ignore=ignore)
     check_pyramid(grids, strides, starts, ranges)
-    if not radius >= 0:
-        raise ValueError(f"radius must be 0 (off) or above, not {radius}")
+    check_number("radius", radius, least=0)
 
     index, positives, total, candidates = _assign(
         boxes.detach(),

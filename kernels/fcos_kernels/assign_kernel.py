@@ -27,8 +27,6 @@ TILE_H, TILE_W, CHUNK = 16, 16, 32
 WARPS = 1
 """A tile's cells fit one warp, and the boxes are then looked at by no more than one."""
 ADD_BLOCK, ADD_WARPS = 1024, 4
-MOST = 2**24
-"""Whole numbers below are exact in float32."""
 
 BACKGROUND: tl.constexpr = tl.constexpr(-1)
 IGNORED: tl.constexpr = tl.constexpr(-2)
@@ -247,10 +245,6 @@ def _numbers(
     """
     numbers = []
     for (rows, columns), stride, start, (lower, upper) in zip(grids, strides, starts, ranges, strict=True):
-        if abs(start) + max(rows, columns) * stride >= MOST:
-            raise ValueError(
-                f"grids, strides and starts must stay within 2^24 pixels, not {rows} x {columns} of {stride}"
-            )
         numbers.append((rows, columns, stride, start, lower, upper, radius * stride))
     with np.errstate(over="ignore"):
         fields = np.array(numbers, np.float64).astype(np.float32).T.tolist()

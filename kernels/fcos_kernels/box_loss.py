@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fcos_kernels.checks import LOGIT_DTYPES, check_choice, check_same_device, check_tensor
+from fcos_kernels.checks import LOGIT_DTYPES, check_choice, check_number, check_same_device, check_tensor
 from fcos_kernels.focal_loss import compute_dtype
 from fcos_kernels.loss_scale import once, scaled
 
@@ -59,16 +59,10 @@ def box_loss(
     if weights is not None:
         check_tensor("weights", weights, LOGIT_DTYPES, [len(predicted)])
     check_same_device(predicted, target=target, weights=weights)
-    check_box_loss(kind, smoothing)
+    check_choice("kind", kind, KINDS)
+    check_number("smoothing", smoothing, least=0)
     total: Tensor = _BoxLoss.apply(predicted, target, kind, weights, smoothing)
     return total
-
-
-def check_box_loss(kind: str, smoothing: float) -> None:
-    """Raise ValueError for an unknown kind or a smoothing below 0."""
-    check_choice("box_loss", kind, KINDS)
-    if not smoothing >= 0:
-        raise ValueError(f"iou_smoothing must be 0 or above, not {smoothing}")
 
 
 class _BoxLoss(torch.autograd.Function):

@@ -1,13 +1,17 @@
 """What the ops ask of their arguments. Errors name the argument, what was given, and what is allowed."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
 LOGIT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+FAR = 2**24
+"""Pixels: whole numbers below are exact in float32."""
 
 
 def check_tensor(
@@ -40,11 +44,28 @@ def check_levels(**per_level: Sequence[Any]) -> None:
             raise ValueError(f"{name} must have {len(reference)} entries, one per level as {first}, not {len(value)}")
 
 
+def check_number(name: str, value: Any, least: float = -math.inf) -> None:
+    """Raise TypeError or ValueError unless `value` is a finite number, not below `least`."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not (float(value) >= least and abs(float(value)) < math.inf):
+        limit = "" if least == -math.inf else f"{least:g} or above and "
+        raise ValueError(f"{name} must be {limit}finite, not {value}")
+
+
 def check_positive(name: str, values: Sequence[float]) -> None:
-    """Raise ValueError unless every value is above 0."""
+    """Raise TypeError or ValueError unless every value is a finite number above 0."""
     for value in values:
+        check_number(name, value)
         if not value > 0:
             raise ValueError(f"{name} must be above 0, not {value}")
+
+
+def check_whole(name: str, values: Sequence[Any]) -> None:
+    """Raise TypeError unless every value is an int (or stands for one, while a graph is compiled)."""
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
+            raise TypeError(f"{name} must be whole numbers (int), not {type(value).__name__} {value}")
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
@@ -67,21 +88,57 @@ def check_ascending(name: str, offsets: Tensor, rows: int) -> None:
         raise ValueError(f"{name} must ascend from 0 to the {rows} boxes, not {values}")
 
 
+def check_rows(name: str, rows: Tensor, count: int) -> None:
+    """Raise ValueError unless every entry of `rows`, whole numbers >= 0, is below `count`. Waits for a GPU."""
+    if rows.numel() and int(rows.amax()) >= count:
+        raise ValueError(f"{name} must be below {count}, not {int(rows.amax())}")
+
+
+def check_labels(name: str, labels: Tensor, classes: int, least: int = 0) -> None:
+    """Raise ValueError unless every label is within least .. classes - 1. Waits for a GPU."""
+    if labels.numel():
+        low, high = (int(end) for end in labels.aminmax())
+        if low < least or high >= classes:
+            raise ValueError(f"{name} must be within {least}..{classes - 1}, not {low if low < least else high}")
+
+
 def check_pyramid(
     grids: Sequence[tuple[int, int]],
     strides: Sequence[int],
     starts: Sequence[int],
     ranges: Sequence[tuple[float, float]],
 ) -> None:
-    """Raise ValueError unless the levels' geometry is consistent."""
+    """Raise TypeError or ValueError unless the levels' geometry is consistent."""
     check_levels(grids=grids, strides=strides, starts=starts, ranges=ranges)
-    check_positive("strides", strides)
     for grid in grids:
-        if len(grid) != 2 or min(grid) < 0:
+        if not _is_pair(grid):
+            raise TypeError(f"grids must be (rows, columns), not {grid}")
+        check_whole("grids", grid)
+        if min(grid) < 0:
             raise ValueError(f"grids must be (rows, columns), not {tuple(grid)}")
-    for lower, upper in ranges:
-        if not lower <= upper:
-            raise ValueError(f"ranges must be (lower, upper) with lower <= upper, not ({lower}, {upper})")
+    check_locations(grids, strides, starts)
+    for pair in ranges:
+        if not _is_pair(pair) or not all(isinstance(end, Real) for end in pair):
+            raise TypeError(f"ranges must be (lower, upper), not {pair}")
+        if not pair[0] <= pair[1]:
+            raise ValueError(f"ranges must be (lower, upper) with lower <= upper, not ({pair[0]}, {pair[1]})")
+
+
+def check_locations(grids: Sequence[tuple[int, int]], strides: Sequence[int], starts: Sequence[int]) -> None:
+    """Raise TypeError or ValueError unless every location's coordinates are whole numbers that float32 holds."""
+    check_whole("strides", strides)
+    check_whole("starts", starts)
+    check_positive("strides", strides)
+    for (rows, columns), stride, start in zip(grids, strides, starts, strict=True):
+        if stride >= FAR or abs(start) + max(rows, columns) * stride >= FAR:
+            raise ValueError(
+                f"grids, strides and starts must stay within 2^24 pixels, not {rows} x {columns} of {stride} "
+                f"from {start}"
+            )
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, Sequence) and len(value) == 2
 
 
 def check_outputs(

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from fcos_kernels import dispatch
-from fcos_kernels.checks import LOGIT_DTYPES, check_same_device, check_tensor
+from fcos_kernels.checks import LOGIT_DTYPES, check_labels, check_number, check_same_device, check_tensor
 from fcos_kernels.loss_scale import once, refuse_second_use, scale
 
 CPU_CHUNK_PER_THREAD = 1 << 18
 DEVICE_CHUNK = 1 << 24
 LOG1P_LIMIT = 0.9
+INT32_RANGE = (-(2**31), 2**31 - 1)
 
 
 def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
@@ -30,7 +31,8 @@ def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: fl
 
     Args:
         logits: [M, C] float32, bfloat16 or float16.
-        labels: int32 or int64 [M]: the class of each row, -1 background, -2 left out.
+        labels: int32 or int64 [M]: the class of each row, -1 background, -2 left out. Triton does not look at the
+            values before; what is out of range is background then.
         alpha: weight of the positives, 1 - alpha of the background.
         gamma: focusing exponent, >= 0.
 
@@ -47,11 +49,11 @@ def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: fl
 
 
 def check_focal(alpha: float, gamma: float) -> None:
-    """Raise ValueError unless 0 <= alpha <= 1 and gamma >= 0."""
+    """Raise TypeError or ValueError unless 0 <= alpha <= 1 and 0 <= gamma < inf."""
+    check_number("alpha", alpha)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be within 0..1, not {alpha}")
-    if not gamma >= 0:
-        raise ValueError(f"gamma must be 0 or above, not {gamma}")
+    check_number("gamma", gamma, least=0)
 
 
 @torch.library.custom_op("fcos_kernels::focal_loss", mutates_args=())
@@ -65,7 +67,9 @@ def _focal_loss(
         from fcos_kernels import loss_kernel
 
         if loss_kernel.supports_focal(logits):
-            return loss_kernel.launch_focal(logits, labels.int(), alpha, gamma, *gradients), gradients
+            whole = labels.clamp(*INT32_RANGE).int() if labels.dtype == torch.int64 else labels
+            return loss_kernel.launch_focal(logits, whole, alpha, gamma, *gradients), gradients
+    check_labels("labels", labels, logits.shape[1], least=-2)
     rows = (labels >= 0).nonzero()[:, 0]
     ignored = labels == -2
     with torch.autocast(logits.device.type, enabled=False):

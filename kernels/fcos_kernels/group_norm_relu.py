@@ -16,13 +16,14 @@ dy twice and dx once.
 """
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fcos_kernels import dispatch, group_norm_relu_cpu
-from fcos_kernels.checks import LOGIT_DTYPES, check_positive, check_same_device, check_tensor
+from fcos_kernels.checks import LOGIT_DTYPES, check_positive, check_same_device, check_tensor, check_whole
 from fcos_kernels.focal_loss import compute_dtype, dense
 from fcos_kernels.group_norm_relu_cpu import affine, each_channel, input_slopes
 
@@ -49,6 +50,8 @@ def group_norm_relu(
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape or device, named.
     """
+    if isinstance(inputs, Tensor):
+        raise TypeError("inputs must be a list with a tensor for each level, not a tensor")
     if not len(inputs):
         raise ValueError("inputs must have at least one level")
     for level, x in enumerate(inputs):
@@ -59,6 +62,7 @@ def group_norm_relu(
     check_tensor("weight", weight, LOGIT_DTYPES, [channels])
     check_tensor("bias", bias, LOGIT_DTYPES, [channels])
     check_same_device(inputs[0], weight=weight, bias=bias)
+    check_whole("groups", [groups])
     check_positive("groups", [groups])
     check_positive("eps", [eps])
     if channels % groups:
@@ -74,9 +78,8 @@ def group_norm_relu(
 def _group_norm_relu(inputs: list[Tensor], weight: Tensor, bias: Tensor, groups: int, eps: float) -> Found:
     """Outputs, mean and rstd [levels, N, G]."""
     inputs, last = _alike(inputs)
-    if _runs_triton(inputs):
-        from fcos_kernels import group_norm_relu_kernel as kernel
-
+    kernel = _kernels(inputs)
+    if kernel:
         with torch.cuda.device_of(inputs[0]):
             return kernel.forward(inputs, weight.contiguous(), bias.contiguous(), groups, eps, last)
     dtype = compute_dtype(inputs[0])
@@ -98,9 +101,8 @@ def _group_norm_relu_backward(
     """Gradients of the inputs, of weight and of bias."""
     inputs, last = _alike(inputs)
     incoming = [dy.contiguous(memory_format=_format(last)) for dy in incoming]
-    if _runs_triton(inputs):
-        from fcos_kernels import group_norm_relu_kernel as kernel
-
+    kernel = _kernels(inputs)
+    if kernel:
         affine = weight.contiguous(), bias.contiguous()
         with torch.cuda.device_of(inputs[0]):
             gradients, by_weight, by_bias = kernel.backward(incoming, inputs, *affine, mean, rstd, last)
@@ -201,8 +203,13 @@ def _plain(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor) 
     return xhat, xhat * weight[:, None, None] + bias[:, None, None]
 
 
-def _runs_triton(inputs: Sequence[Tensor]) -> bool:
-    return dispatch.use_triton(inputs[0].device) and inputs[0].dtype != torch.float64 and any(x.numel() for x in inputs)
+def _kernels(inputs: Sequence[Tensor]) -> ModuleType | None:
+    """The launchers of the Triton kernels, where these run."""
+    if not dispatch.use_triton(inputs[0].device):
+        return None
+    from fcos_kernels import group_norm_relu_kernel
+
+    return group_norm_relu_kernel if group_norm_relu_kernel.supports(inputs) else None
 
 
 def _is_last(inputs: Sequence[Tensor]) -> bool:

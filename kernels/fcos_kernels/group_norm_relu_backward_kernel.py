@@ -10,16 +10,13 @@ import triton
 import triton.language as tl
 
 from fcos_kernels.group_norm_relu_shared_kernel import (
-    COLUMNS,
-    FIRST,
-    LOCATIONS,
-    PER_IMAGE,
     _affine,
     _channels,
     _load_run,
     _passed,
     _pick,
     _place,
+    _sizes,
     _store_run,
 )
 
@@ -28,7 +25,7 @@ from fcos_kernels.group_norm_relu_shared_kernel import (
 def _group_norm_relu_sums_kernel(
     p_xs,
     p_dys,
-    p_table,
+    levels,
     p_mean,
     p_rstd,
     p_weight,
@@ -46,7 +43,7 @@ def _group_norm_relu_sums_kernel(
 ):
     """Of every block: sums of dy' and of dy' xhat of each channel, to [blocks, C]."""
     block = tl.program_id(0)
-    level, image, _, within, locations = _place(p_table, block, LEVELS)
+    level, image, within, locations = _place(levels, block, LEVELS)
     p_x = _pick(p_xs, level, LEVELS)
     p_dy = _pick(p_dys, level, LEVELS)
     begin = within * (RUN * TILES)
@@ -84,7 +81,7 @@ def _group_norm_relu_sums_kernel(
 
 @triton.jit(do_not_specialize=["images"])
 def _group_norm_relu_coefficients_kernel(
-    p_table,
+    levels,
     p_partial,
     p_partial_xhat,
     p_weight,
@@ -93,6 +90,7 @@ def _group_norm_relu_coefficients_kernel(
     p_across,
     p_along,
     images,
+    LEVELS: tl.constexpr,
     C: tl.constexpr,
     G: tl.constexpr,
     CHUNK: tl.constexpr,
@@ -101,11 +99,8 @@ def _group_norm_relu_coefficients_kernel(
     """Of one (level, image, group): its channels' sums [rows, C]; means of weight dy' and weight dy' xhat [rows, G]."""
     row, group = tl.program_id(0), tl.program_id(1)
     level, image = row // images, row % images
-    per_image, locations = (
-        tl.load(p_table + level * COLUMNS + PER_IMAGE),
-        tl.load(p_table + level * COLUMNS + LOCATIONS),
-    )
-    first = (tl.load(p_table + level * COLUMNS + FIRST) + image * per_image).to(tl.int64)
+    first, per_image, locations = _sizes(levels, level, LEVELS)
+    first = (first + image * per_image).to(tl.int64)
     CG: tl.constexpr = C // G
     o_channel = tl.arange(0, BLOCK_CG)
     m_channel = o_channel < CG
@@ -134,7 +129,7 @@ def _group_norm_relu_bwd_kernel(
     p_xs,
     p_dys,
     p_dxs,
-    p_table,
+    levels,
     p_mean,
     p_rstd,
     p_weight,
@@ -151,7 +146,7 @@ def _group_norm_relu_bwd_kernel(
 ):
     """dx = rstd (weight dy' - across - xhat along) of one block."""
     block = tl.num_programs(0) - 1 - tl.program_id(0)
-    level, image, _, within, locations = _place(p_table, block, LEVELS)
+    level, image, within, locations = _place(levels, block, LEVELS)
     p_x = _pick(p_xs, level, LEVELS)
     p_dy = _pick(p_dys, level, LEVELS)
     p_dx = _pick(p_dxs, level, LEVELS)

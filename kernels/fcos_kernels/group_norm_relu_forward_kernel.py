@@ -10,15 +10,12 @@ import triton
 import triton.language as tl
 
 from fcos_kernels.group_norm_relu_shared_kernel import (
-    COLUMNS,
-    FIRST,
-    LOCATIONS,
-    PER_IMAGE,
     _affine,
     _channels,
     _load_run,
     _pick,
     _place,
+    _sizes,
     _store_run,
 )
 
@@ -26,7 +23,7 @@ from fcos_kernels.group_norm_relu_shared_kernel import (
 @triton.jit
 def _group_norm_relu_stats_kernel(
     p_xs,
-    p_table,
+    levels,
     p_partial_mean,
     p_partial_m2,
     LEVELS: tl.constexpr,
@@ -38,7 +35,7 @@ def _group_norm_relu_stats_kernel(
 ):
     """Of every block: mean and M2 of each channel, to [blocks, C]."""
     block = tl.program_id(0)
-    level, image, _, within, locations = _place(p_table, block, LEVELS)
+    level, image, within, locations = _place(levels, block, LEVELS)
     p_x = _pick(p_xs, level, LEVELS)
     begin = within * (RUN * TILES)
     o_partial = block.to(tl.int64) * C
@@ -76,13 +73,14 @@ def _group_norm_relu_stats_kernel(
 
 @triton.jit(do_not_specialize=["images"])
 def _group_norm_relu_merge_kernel(
-    p_table,
+    levels,
     p_partial_mean,
     p_partial_m2,
     p_mean,
     p_rstd,
     images,
     eps,
+    LEVELS: tl.constexpr,
     C: tl.constexpr,
     G: tl.constexpr,
     PER_BLOCK: tl.constexpr,
@@ -92,11 +90,8 @@ def _group_norm_relu_merge_kernel(
     """mean and rstd of one (level, image, group) from the partial results of its blocks."""
     row, group = tl.program_id(0), tl.program_id(1)
     level, image = row // images, row % images
-    per_image, locations = (
-        tl.load(p_table + level * COLUMNS + PER_IMAGE),
-        tl.load(p_table + level * COLUMNS + LOCATIONS),
-    )
-    first = (tl.load(p_table + level * COLUMNS + FIRST) + image * per_image).to(tl.int64)
+    first, per_image, locations = _sizes(levels, level, LEVELS)
+    first = (first + image * per_image).to(tl.int64)
     CG: tl.constexpr = C // G
     o_channel = tl.arange(0, BLOCK_CG)[None, :]
     o_chunk = tl.arange(0, CHUNK)[:, None]
@@ -132,7 +127,7 @@ def _group_norm_relu_merge_kernel(
 def _group_norm_relu_fwd_kernel(
     p_xs,
     p_ys,
-    p_table,
+    levels,
     p_mean,
     p_rstd,
     p_weight,
@@ -147,7 +142,7 @@ def _group_norm_relu_fwd_kernel(
 ):
     """max(xhat weight + bias, 0) of one block."""
     block = tl.num_programs(0) - 1 - tl.program_id(0)
-    level, image, _, within, locations = _place(p_table, block, LEVELS)
+    level, image, within, locations = _place(levels, block, LEVELS)
     p_x = _pick(p_xs, level, LEVELS)
     p_y = _pick(p_ys, level, LEVELS)
     begin = within * RUN

@@ -4,7 +4,7 @@ The kernels are in group_norm_relu_forward_kernel.py and group_norm_relu_backwar
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -27,9 +27,21 @@ LAST_BYTES, CONTIGUOUS_BYTES = 16384, 8192
 """What a program reads at once: channels-last of all tensors together, contiguous of each."""
 TILES = 4
 """Tiles of a channels-last block whose statistics one program finds."""
+MOST = 2**24
+"""Whole numbers below are exact in float32. Sizes of levels go to the kernels as floats, in tuples: nothing is uploaded
+to the GPU, and no size of image makes Triton compile a kernel anew."""
 MERGED_AT_ONCE = 512
 """Partial results a merging program holds."""
 WARPS = 4
+
+
+Levels = tuple[tuple[float, ...], ...]
+
+
+def supports(inputs: Sequence[Tensor]) -> bool:
+    """Whether the kernels take these: no float64, at least one not empty, sizes that can be counted."""
+    countable = sum(len(x) * x.shape[2] * x.shape[3] for x in inputs) < MOST
+    return countable and inputs[0].dtype != torch.float64 and any(x.numel() for x in inputs)
 
 
 class _Plan(NamedTuple):
@@ -61,15 +73,25 @@ class _Plan(NamedTuple):
 
     @property
     def merging(self) -> dict[str, int]:
-        return _merging(self.channels, self.groups)
+        block = int(triton.next_power_of_2(self.channels // self.groups))
+        chunk = max(1, MERGED_AT_ONCE // block)
+        return {
+            "LEVELS": len(self.locations),
+            "C": self.channels,
+            "G": self.groups,
+            "CHUNK": chunk,
+            "BLOCK_CG": block,
+        }
 
     @property
     def rows(self) -> int:
         return len(self.locations) * self.images
 
-    def table(self, per_block: int, device: torch.device) -> tuple[int, Tensor]:
-        """How many blocks there are, and the table of levels."""
-        return _table(self.locations, self.images, per_block, device)
+    def levels(self, per_block: int) -> tuple[int, Levels]:
+        """How many blocks there are; of each level the number of its first, and blocks and locations of an image."""
+        per_image = [triton.cdiv(size, per_block) for size in self.locations]
+        *first, blocks = accumulate((own * self.images for own in per_image), initial=0)
+        return blocks, tuple(tuple(float(number) for number in row) for row in (first, per_image, self.locations))
 
     def grid(self, blocks: int) -> tuple[int, ...]:
         return (blocks,) if self.last else (blocks, self.channels)
@@ -88,14 +110,14 @@ def forward(
     outputs = [torch.empty_like(x) for x in inputs]
     mean, rstd = (torch.empty(len(inputs), plan.images, groups, dtype=torch.float32, device=device) for _ in range(2))
     per_block = plan.run * plan.tiles
-    blocks, table = plan.table(per_block, device)
+    blocks, levels = plan.levels(per_block)
     partial_mean, partial_m2 = torch.empty(2, blocks, plan.channels, dtype=torch.float32, device=device).unbind()
     xs = tuple(inputs)
     _group_norm_relu_stats_kernel[plan.grid(blocks)](
-        xs, table, partial_mean, partial_m2, TILES=plan.tiles, **plan.layout, num_warps=WARPS
+        xs, levels, partial_mean, partial_m2, TILES=plan.tiles, **plan.layout, num_warps=WARPS
     )
     _group_norm_relu_merge_kernel[(plan.rows, groups)](
-        table,
+        levels,
         partial_mean,
         partial_m2,
         mean,
@@ -106,9 +128,9 @@ def forward(
         **plan.merging,
         num_warps=1,
     )
-    blocks, table = plan.table(plan.run, device)
+    blocks, levels = plan.levels(plan.run)
     _group_norm_relu_fwd_kernel[plan.grid(blocks)](
-        xs, tuple(outputs), table, mean, rstd, weight, bias, plan.images, G=groups, **plan.layout, num_warps=WARPS
+        xs, tuple(outputs), levels, mean, rstd, weight, bias, plan.images, G=groups, **plan.layout, num_warps=WARPS
     )
     return outputs, mean, rstd
 
@@ -129,13 +151,13 @@ def backward(
     gradients = [torch.empty_like(x) for x in inputs]
     by_bias, by_weight = torch.empty(2, plan.rows, plan.channels, dtype=torch.float32, device=device).unbind()
     across, along = torch.empty(2, plan.rows, groups, dtype=torch.float32, device=device).unbind()
-    blocks, table = plan.table(plan.run * plan.tiles, device)
+    blocks, levels = plan.levels(plan.run * plan.tiles)
     partial, partial_xhat = torch.empty(2, blocks, plan.channels, dtype=torch.float32, device=device).unbind()
     xs, dys, statistics = tuple(inputs), tuple(incoming), (mean, rstd, weight, bias)
     _group_norm_relu_sums_kernel[plan.grid(blocks)](
         xs,
         dys,
-        table,
+        levels,
         *statistics,
         partial,
         partial_xhat,
@@ -146,7 +168,7 @@ def backward(
         num_warps=WARPS,
     )
     _group_norm_relu_coefficients_kernel[(plan.rows, groups)](
-        table,
+        levels,
         partial,
         partial_xhat,
         weight,
@@ -158,12 +180,12 @@ def backward(
         **plan.merging,
         num_warps=1,
     )
-    blocks, table = plan.table(plan.run, device)
+    blocks, levels = plan.levels(plan.run)
     _group_norm_relu_bwd_kernel[plan.grid(blocks)](
         xs,
         dys,
         tuple(gradients),
-        table,
+        levels,
         *statistics,
         across,
         along,
@@ -181,21 +203,6 @@ def _run_and_tiles(channels: int, element_size: int, last: bool, reads: int) -> 
         elements = LAST_BYTES // (element_size * reads)
         return max(1, elements // int(triton.next_power_of_2(channels))), TILES * reads
     return CONTIGUOUS_BYTES // element_size, 1
-
-
-def _merging(channels: int, groups: int) -> dict[str, int]:
-    block = int(triton.next_power_of_2(channels // groups))
-    return {"C": channels, "G": groups, "CHUNK": max(1, MERGED_AT_ONCE // block), "BLOCK_CG": block}
-
-
-@lru_cache(maxsize=1024)
-def _table(locations: tuple[int, ...], images: int, per_block: int, device: torch.device) -> tuple[int, Tensor]:
-    rows, first = [], 0
-    for size in locations:
-        per_image = triton.cdiv(size, per_block)
-        rows.append((first, per_image, size))
-        first += per_image * images
-    return first, torch.tensor(rows, dtype=torch.int32).to(device, non_blocking=True)
 
 
 def variants() -> list[Variant]:
@@ -217,7 +224,7 @@ def _variants(dtype: str, kind: str, element_size: int, last: bool) -> list[Vari
     layout = "channels-last" if last else "contiguous"
     maps, numbers, partial = (kind,) * levels, {"images": "i32"}, ("p_partial", "p_partial_xhat")
     statistics = {"p_mean": "*fp32", "p_rstd": "*fp32", "p_weight": "*fp32", "p_bias": "*fp32"}
-    table = {"p_table": "*i32"}
+    table = {"levels": (("fp32",) * levels,) * 3}
 
     def variant(kernel: Any, arguments: dict[str, Any], constants: dict[str, Any], elementwise: bool) -> Variant:
         types = {**arguments, **dict.fromkeys(constants, "constexpr")}

@@ -9,30 +9,34 @@ image by image, so that partial results are [blocks, C], whatever the layout.
 import triton
 import triton.language as tl
 
-FIRST, PER_IMAGE, LOCATIONS = (tl.constexpr(column) for column in range(3))
-COLUMNS = tl.constexpr(3)
-"""Of the table of levels, int32: number of the first block, blocks and locations of an image."""
-
 
 @triton.jit
-def _place(p_table, block, LEVELS: tl.constexpr):
-    """Level, image, first block of the image, block within it and locations of the image, of a block's number."""
+def _place(levels, block, LEVELS: tl.constexpr):
+    """Level, image, block within the image and locations of the image, of a block's number."""
     level = 0
     for i in tl.static_range(1, LEVELS):
-        level += (block >= tl.load(p_table + i * COLUMNS + FIRST)).to(tl.int32)
-    row = p_table + level * COLUMNS
-    first, per_image, locations = tl.load(row + FIRST), tl.load(row + PER_IMAGE), tl.load(row + LOCATIONS)
+        level += (block.to(tl.float32) >= levels[0][i]).to(tl.int32)
+    first, per_image, locations = _sizes(levels, level, LEVELS)
     image = (block - first) // per_image
-    return level, image, first + image * per_image, (block - first) % per_image, locations
+    return level, image, (block - first) % per_image, locations
 
 
 @triton.jit
-def _pick(pointers, level, LEVELS: tl.constexpr):
-    pointer = pointers[0]
+def _sizes(levels, level, LEVELS: tl.constexpr):
+    """Number of the first block, blocks and locations of an image. They come as floats: see the launcher."""
+    first = tl.cast(_pick(levels[0], level, LEVELS), tl.int32)
+    per_image = tl.cast(_pick(levels[1], level, LEVELS), tl.int32)
+    return first, per_image, tl.cast(_pick(levels[2], level, LEVELS), tl.int32)
+
+
+@triton.jit
+def _pick(values, level, LEVELS: tl.constexpr):
+    """Entry of a tuple, by a level known when the program runs."""
+    value = values[0]
     for i in tl.static_range(1, LEVELS):
         if level == i:
-            pointer = pointers[i]
-    return pointer
+            value = values[i]
+    return value
 
 
 @triton.jit

@@ -21,10 +21,12 @@ import torch
 from torch import Tensor
 
 from fcos_kernels import dispatch, loss_plain
-from fcos_kernels.box_loss import box_loss, check_box_loss
+from fcos_kernels.box_loss import KINDS, box_loss
 from fcos_kernels.checks import (
     check_choice,
     check_levels,
+    check_locations,
+    check_number,
     check_outputs,
     check_positive,
     check_same_device,
@@ -76,7 +78,8 @@ def detection_loss(
         quality_logits: per level [N, 1, H, W], or None with quality "none".
         scales: float32 [levels], the trained factor of each level's box output.
         index: int32 [N, L], row of `boxes` each location learns, -1 background, -2 left out of the focal loss.
-        boxes, labels: float32 [T, 4] xyxy in input pixels; int32 [T] class of each box.
+        boxes, labels: float32 [T, 4] xyxy in input pixels; int32 [T] class of each box. Triton does not look at values
+            before: a row or a class that does not exist is background then; elsewhere it is an error.
         strides, starts: per level, pixels between locations and coordinate of the first.
         units: per level, pixels of a distance of 1: the stride where targets are normalised, else 1.
         activation: "exp" or "relu".
@@ -98,14 +101,15 @@ def detection_loss(
     check_choice("activation", activation, ("exp", "relu"))
     check_choice("box_weight", box_weight, ("centerness", "none"))
     check_choice("quality", quality, ("centerness", "iou", "none"))
-    check_box_loss(box_loss, iou_smoothing)
+    check_choice("box_loss", box_loss, KINDS)
+    check_number("iou_smoothing", iou_smoothing, least=0)
     check_focal(alpha, gamma)
-    check_positive("strides", strides)
     check_positive("units", units)
     if (quality == "none") != (quality_logits is None):
         raise ValueError(f"quality_logits must be {'None' if quality == 'none' else 'given'} with quality {quality!r}")
     quality_outputs = [] if quality_logits is None else list(quality_logits)
     check_outputs(class_logits, box_outputs, quality_logits)
+    check_locations([(x.shape[2], x.shape[3]) for x in class_logits], strides, starts)
     check_tensor("scales", scales, (torch.float32, torch.float64), [levels])
     locations = sum(x.shape[2] * x.shape[3] for x in class_logits)
     check_tensor("index", index, torch.int32, [class_logits[0].shape[0], locations])
@@ -182,7 +186,7 @@ def _detection_loss(
     if dispatch.use_triton(index.device):
         from fcos_kernels import loss_kernel
 
-        if loss_kernel.supports(outputs):
+        if loss_kernel.supports(outputs, len(boxes)):
             a, b, c = loss_kernel.launch(outputs, targets, settings, gradients)
             return a, b, c, gradients.flat()
     with torch.autocast(index.device.type, enabled=False):

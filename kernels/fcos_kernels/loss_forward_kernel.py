@@ -55,6 +55,7 @@ def _detection_loss_fwd_kernel(
 ):
     cells, first, box_first, class_first, columns, stride, start, unit = levels
     locations, box_programs = tl.cast(counts[0], tl.int32), tl.cast(counts[1], tl.int32)
+    boxes = tl.cast(counts[2], tl.int32)
     program, images = tl.program_id(0), tl.num_programs(1)
     image = tl.program_id(1).to(tl.int64)
     p_part = p_parts + (program.to(tl.int64) * images + image)
@@ -74,6 +75,7 @@ def _detection_loss_fwd_kernel(
                 image * own,
                 p_index + (image * locations + tl.cast(at(first, level, LEVELS), tl.int32)),
                 p_boxes,
+                boxes,
                 own,
                 program - tl.cast(at(box_first, level, LEVELS), tl.int32),
                 tl.cast(at(columns, level, LEVELS), tl.int32),
@@ -107,6 +109,7 @@ def _detection_loss_fwd_kernel(
             level,
             p_index + (image * locations + tl.cast(at(first, level, LEVELS), tl.int32)),
             p_labels,
+            boxes,
             image * CLASSES,
             tl.cast(at(cells, level, LEVELS), tl.int32),
             program - box_programs - tl.cast(at(class_first, level, LEVELS), tl.int32),
@@ -141,6 +144,7 @@ def _class_block(
     level,
     p_index,
     p_labels,
+    boxes,
     planes,
     cells,
     block,
@@ -164,23 +168,23 @@ def _class_block(
         if cells * CLASSES % WIDE == 0:
             size = cells * CLASSES // WIDE * WIDE
             total = class_line(
-                p_x, p_grads, level, planes // CLASSES * size, p_index, p_labels, size, block, alpha, gain,
+                p_x, p_grads, level, planes // CLASSES * size, p_index, p_labels, boxes, size, block, alpha, gain,
                 LEVELS, CLASSES, GAMMA, TILE_C * TILE_L, NEAR,
             )  # fmt: skip
         else:
             total = class_line(
-                p_x, p_grads, level, planes * cells, p_index, p_labels, cells * CLASSES, block, alpha, gain,
+                p_x, p_grads, level, planes * cells, p_index, p_labels, boxes, cells * CLASSES, block, alpha, gain,
                 LEVELS, CLASSES, GAMMA, TILE_C * TILE_L, NEAR,
             )  # fmt: skip
     elif cells % WIDE == 0:
         row = cells // WIDE * WIDE
         total = class_tile(
-            p_x, p_grads, level, planes * row, p_index, p_labels, row, block, alpha, gain,
+            p_x, p_grads, level, planes * row, p_index, p_labels, boxes, row, block, alpha, gain,
             LEVELS, CLASSES, GAMMA, TILE_C, TILE_L,
         )  # fmt: skip
     else:
         total = class_planes(
-            p_x, p_grads, level, planes * cells, p_index, p_labels, cells, block, alpha, gain,
+            p_x, p_grads, level, planes * cells, p_index, p_labels, boxes, cells, block, alpha, gain,
             LEVELS, CLASSES, GAMMA, TILE_C * TILE_L,
         )  # fmt: skip
     return total

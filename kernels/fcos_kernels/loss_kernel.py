@@ -55,7 +55,7 @@ class _Cut(NamedTuple):
         return tiles if cells % self.WIDE == 0 else triton.cdiv(cells * self.CLASSES, TILE)
 
 
-def supports(outputs: Outputs) -> bool:
+def supports(outputs: Outputs, boxes: int) -> bool:
     """Whether the kernels take these: no float64, one dtype for all levels of an output, sizes that can be counted."""
     for group in (outputs.classes, outputs.boxes, outputs.qualities):
         kinds = {x.dtype for x in group}
@@ -64,7 +64,7 @@ def supports(outputs: Outputs) -> bool:
     cells = [x.shape[2] * x.shape[3] for x in outputs.classes]
     images, classes = outputs.classes[0].shape[:2]
     countable = images * sum(cells) * max(classes // 128, 1) < MOST and max(cells) * max(classes, 4) < 2**30
-    return countable and images < MOST_IMAGES
+    return countable and images < MOST_IMAGES and boxes < MOST
 
 
 def launch(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gradients) -> tuple[Tensor, ...]:
@@ -101,7 +101,7 @@ def launch(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gr
                 targets.box_normalizer,
                 parts,
                 tuple(_floats(row) for row in levels),
-                _floats((sum(cells), boxes)),
+                _floats((sum(cells), boxes, len(targets.boxes))),
                 float(settings.alpha),
                 float(settings.iou_smoothing),
                 FLOAT16_GAIN if classes[0].dtype == torch.float16 else 1.0,
@@ -148,7 +148,7 @@ def launch_focal(logits: Tensor, labels: Tensor, alpha: float, gamma: float, gra
                 *[None] * 4,
                 parts,
                 (_floats([len(logits)]), *[(0.0,)] * 7),
-                _floats((len(logits), 0)),
+                _floats((len(logits), 0, 0)),
                 float(alpha),
                 0.0,
                 1.0,
@@ -254,7 +254,7 @@ def _variant(
     singles |= dict.fromkeys(("p_positives", "p_normalizer", "p_parts"), "*fp32")
     signature: dict[str, Any] = {argument: (kind_of,) * levels for argument, kind_of in tuples.items()} | singles
     aligned = tuple(signature)
-    signature |= {"levels": (("fp32",) * levels,) * 8, "counts": ("fp32",) * 2}
+    signature |= {"levels": (("fp32",) * levels,) * 8, "counts": ("fp32",) * 3}
     signature |= dict.fromkeys(("alpha", "smoothing", "gain"), "fp32")
     absent: list[str] = [] if grad else ["p_class_grads", "p_box_grads", "p_quality_grads"]
     if not kind:

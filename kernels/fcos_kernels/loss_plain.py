@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fcos_kernels.box_loss import box_terms
+from fcos_kernels.checks import check_labels, check_rows
 from fcos_kernels.focal_loss import background_sum, compute_dtype, positive_terms
 from fcos_kernels.locations import centerness, distances, positives_by_level, split_locations
 from fcos_kernels.loss_types import FLOAT16_GAIN, MAX_DISTANCE, MAX_EXPONENT, Gradients, Outputs, Settings, Targets
@@ -16,6 +17,9 @@ def losses(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gr
     """The three losses of dense outputs; writes all of `gradients`, or those buffers that are there."""
     index, positives = targets.index, targets.positives
     dtype = compute_dtype(outputs.classes[0])
+    row_P = index[index >= 0]
+    check_rows("index", row_P, len(targets.boxes))
+    check_labels("labels", targets.labels[row_P], outputs.classes[0].shape[1])
     grids = [(x.shape[2], x.shape[3]) for x in outputs.classes]
     cells, class_cells = [], []
     chosen, raw, target, qualities = [], [], [], []

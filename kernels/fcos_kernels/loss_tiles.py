@@ -27,6 +27,7 @@ def class_line(
     o_image,
     p_index,
     p_labels,
+    boxes,
     size,
     block,
     alpha,
@@ -52,7 +53,7 @@ def class_line(
     else:
         o_cell = o_x // CLASSES
         b_index = tl.load(p_index + o_cell, mask=m_x, other=BACKGROUND)
-        b_label = _look_up(p_labels, b_index)
+        b_label = _look_up(p_labels, b_index, boxes, CLASSES)
         b_loss, b_slope = _focal(b_x, b_label == o_x - o_cell * CLASSES, b_label == IGNORED, alpha, gain, GAMMA)
         total = tl.sum(b_loss, axis=0)
     if p_grads is not None:
@@ -69,6 +70,7 @@ def class_tile(
     o_image,
     p_index,
     p_labels,
+    boxes,
     cells,
     block,
     alpha,
@@ -94,7 +96,7 @@ def class_tile(
     b_label = tl.load(p_index + o_cell, mask=m_cell, other=BACKGROUND)
     busy = tl.max((b_label != BACKGROUND).to(tl.int32), axis=0)
     if busy != 0:
-        b_label = _look_up(p_labels, b_label)
+        b_label = _look_up(p_labels, b_label, boxes, CLASSES)
         b_place = b_label - chunk * TILE_C
         m_here = ((b_place >= 0) & (b_place < TILE_C)) | (b_label == IGNORED)
         busy = tl.max(m_here.to(tl.int32), axis=0)
@@ -120,6 +122,7 @@ def class_planes(
     o_image,
     p_index,
     p_labels,
+    boxes,
     cells,
     block,
     alpha,
@@ -135,7 +138,7 @@ def class_planes(
     b_x = tl.load(p_x + o_image + o_x, mask=m_x, other=-float("inf")).to(tl.float32)
     o_class = o_x // cells
     b_index = tl.load(p_index + (o_x - o_class * cells), mask=m_x, other=BACKGROUND)
-    b_label = _look_up(p_labels, b_index)
+    b_label = _look_up(p_labels, b_index, boxes, CLASSES)
     b_loss, b_slope = _focal(b_x, b_label == o_class, b_label == IGNORED, alpha, gain, GAMMA)
     if p_grads is not None:
         p_grad = at(p_grads, level, LEVELS) + o_image
@@ -144,13 +147,16 @@ def class_planes(
 
 
 @triton.jit
-def _look_up(p_labels, b_index):
-    """Class each index stands for; the index itself where it stands for none, and where there is no table."""
-    if p_labels is None:
-        return b_index
-    else:
-        b_label = tl.load(p_labels + b_index, mask=b_index >= 0, other=0)
-        return tl.where(b_index >= 0, b_label, b_index)
+def _look_up(p_labels, b_index, boxes, CLASSES: tl.constexpr):
+    """Class of each index, IGNORED or BACKGROUND; the index is the class where there is no table.
+
+    Nobody has looked at these values on the host: what is out of range is background, and leads nowhere else.
+    """
+    b_label = b_index
+    if p_labels is not None:
+        b_own = tl.load(p_labels + b_index, mask=(b_index >= 0) & (b_index < boxes), other=BACKGROUND)
+        b_label = tl.where(b_index >= 0, tl.maximum(b_own, BACKGROUND), b_index)
+    return tl.where(b_label < CLASSES, b_label, BACKGROUND)
 
 
 @triton.jit
@@ -172,6 +178,7 @@ def box_block(
     o_image,
     p_index,
     p_boxes,
+    boxes,
     cells,
     block,
     columns,
@@ -194,7 +201,7 @@ def box_block(
     o_cell = block * BLOCK + tl.arange(0, BLOCK)
     m_cell = o_cell < cells
     b_index = tl.load(p_index + o_cell, mask=m_cell, other=BACKGROUND)
-    m_own = b_index >= 0
+    m_own = (b_index >= 0) & (b_index < boxes)
     if LAST:
         o_l, step = o_cell * 4, 1
     else:
@@ -202,7 +209,7 @@ def box_block(
     b_l = tl.zeros([BLOCK], tl.float32)
     b_t, b_r, b_b, b_q = b_l, b_l, b_l, b_l
     box, quality, for_scale = 0.0, 0.0, 0.0
-    if tl.max(b_index, axis=0) >= 0:
+    if tl.max(m_own.to(tl.int32), axis=0) != 0:
         p_output = at(p_outputs, level, LEVELS) + o_image * 4
         x_l = tl.load(p_output + o_l, mask=m_own, other=0.0).to(tl.float32)
         x_t = tl.load(p_output + (o_l + step), mask=m_own, other=0.0).to(tl.float32)

@@ -105,7 +105,7 @@ def box_loss(predicted: Tensor, target: Tensor, kind: str, smoothing: float = 0.
         apart = ((px0 + px1) / 2 - (tx0 + tx1) / 2) ** 2 + ((py0 + py1) / 2 - (ty0 + ty1) / 2) ** 2
         loss = loss + apart / (hull_width**2 + hull_height**2)
     if kind == "ciou":
-        turn = torch.atan((tx1 - tx0) / (ty1 - ty0)) - torch.atan((px1 - px0) / (py1 - py0))
+        turn = torch.atan2(tx1 - tx0, ty1 - ty0) - torch.atan2(px1 - px0, py1 - py0)
         v = 4 / math.pi**2 * turn**2
         alpha = (v / (1 - iou + v + 1e-7)).detach()
         loss = loss + alpha * v
@@ -170,7 +170,8 @@ def detection_loss(
 
 
 def nms(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float, images: Tensor) -> list[int]:
-    """Indices kept, by image, then descending score, then index: one box after another."""
+    """Indices kept, by image, then descending score, then index: one box after another; the threshold is float32."""
+    iou_threshold = torch.tensor(iou_threshold, dtype=torch.float32).item()
     order = sorted(range(len(boxes)), key=lambda i: (int(images[i]), -float(scores[i]), i))
     kept: list[int] = []
     for i in order:

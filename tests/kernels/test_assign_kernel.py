@@ -230,11 +230,6 @@ def test_wrong_offsets_never_lead_out_of_the_boxes():
     assert torch.equal(index, right[[0, 1, 0]])
 
 
-def test_too_many_pixels_are_refused():
-    with pytest.raises(ValueError, match=r"within 2\^24 pixels, not 2 x 17000000 of 8"):
-        launched(BOXES, torch.tensor([0, 3]), **SMALL | {"grids": [(2, 17_000_000), (1, 1), (1, 1)]})
-
-
 def test_dispatch(monkeypatch):
     arguments = (BOXES.to(DEVICE), torch.tensor([0, 2, 2, 3], device=DEVICE))
     ignore = torch.tensor([False, True, False], device=DEVICE)

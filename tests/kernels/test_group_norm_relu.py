@@ -322,6 +322,10 @@ def test_fake_on_cuda(memory_format):
         ({"bias": torch.ones(12, device="meta")}, ValueError, "bias must be on cpu"),
         ({"groups": 5}, ValueError, "groups must divide the 12 channels"),
         ({"groups": 0}, ValueError, "groups must be above 0"),
+        ({"groups": 4.0}, TypeError, "groups must be whole numbers"),
+        ({"eps": float("inf")}, ValueError, "eps must be finite"),
+        ({"eps": "small"}, TypeError, "eps must be a number"),
+        ({"inputs": torch.ones(2, 12, 3, 3)}, TypeError, "inputs must be a list"),
         ({"eps": 0.0}, ValueError, "eps must be above 0"),
     ],
 )

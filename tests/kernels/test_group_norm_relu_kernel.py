@@ -106,6 +106,15 @@ def test_many_blocks_an_image(shape, memory_format, device, monkeypatch):
     check(parts([shape, (3, 3)], device, memory_format=memory_format, channels=channels), 2)
 
 
+def test_sizes_that_cannot_be_counted_go_to_plain_code(monkeypatch):
+    x = torch.ones(2, 8, 3, 4)
+    assert kernel.supports([x])
+    assert not kernel.supports([x.double()])
+    assert not kernel.supports([x[:0], x[:, :0]])
+    monkeypatch.setattr(kernel, "MOST", 24)
+    assert not kernel.supports([x])
+
+
 @pytest.mark.parametrize("memory_format", FORMATS)
 def test_a_mean_far_from_zero_costs_no_variance(memory_format, device, monkeypatch):
     small_blocks(monkeypatch, memory_format)

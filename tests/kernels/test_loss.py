@@ -63,10 +63,10 @@ def run(function, outputs, given_assignment, units=(8.0, 16.0, 32.0), labels=LAB
         index=given_assignment.index,
         boxes=boxes,
         labels=labels,
-        strides=STRIDES,
-        starts=STARTS,
         units=units,
         **{
+            "strides": STRIDES,
+            "starts": STARTS,
             "positives": normalizers[0].double() if exact else normalizers[0],
             "box_normalizer": normalizers[1].double() if exact else normalizers[1],
             **DEFAULTS,
@@ -277,8 +277,17 @@ def test_inputs_that_need_no_gradient():
         ({"iou_smoothing": -1.0}, ValueError, "iou_smoothing"),
         ({"alpha": 1.5}, ValueError, "alpha"),
         ({"gamma": -1.0}, ValueError, "gamma"),
+        ({"gamma": float("inf")}, ValueError, "gamma must be 0 or above and finite"),
+        ({"alpha": None}, TypeError, "alpha must be a number, not NoneType"),
+        ({"iou_smoothing": float("inf")}, ValueError, "iou_smoothing must be 0 or above and finite"),
+        ({"units": (8.0, 16.0, float("inf"))}, ValueError, "units must be finite"),
+        ({"strides": (8, 0, 32)}, ValueError, "strides must be above 0"),
+        ({"strides": (8.0, 16.0, 32.0)}, TypeError, "strides must be whole numbers"),
+        ({"starts": (4, 8, 2**24)}, ValueError, r"within 2\^24 pixels"),
         ({"units": (8.0, 0.0, 32.0)}, ValueError, "units must be above 0"),
         ({"units": (8.0, 16.0)}, ValueError, "units must have 3 entries"),
+        ({"labels": LABELS + CLASSES}, ValueError, rf"labels must be within 0..{CLASSES - 1}, not"),
+        ({"labels": LABELS - CLASSES}, ValueError, rf"labels must be within 0..{CLASSES - 1}, not -"),
         ({"labels": LABELS.long()}, TypeError, "labels must be int32"),
         ({"labels": LABELS[:2]}, ValueError, r"labels must have shape \[6\]"),
         ({"boxes": BOXES.double()}, TypeError, "boxes must be float32"),
@@ -304,5 +313,7 @@ def test_bad_outputs_are_named():
         run(detection_loss, (classes, boxes, None, scales), found)
     with pytest.raises(ValueError, match=r"scales must have shape \[3\]"):
         run(detection_loss, (classes, boxes, quality, scales[:2]), found)
+    with pytest.raises(ValueError, match="index must be below 6, not 6"):
+        run(detection_loss, (classes, boxes, quality, scales), found._replace(index=found.index.clamp(min=6)))
     with pytest.raises(ValueError, match="index must have shape"):
         run(detection_loss, (classes, boxes, quality, scales), found._replace(index=found.index[:, 1:]))

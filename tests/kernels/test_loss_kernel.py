@@ -369,7 +369,7 @@ def test_mixed_memory_formats_and_dtypes():
     wanted = call(outputs, targets)
     mixed = outputs._replace(classes=[outputs.classes[0].contiguous(memory_format=LAYOUTS[1]), *outputs.classes[1:]])
     several = outputs._replace(boxes=[outputs.boxes[0].double(), *outputs.boxes[1:]])
-    assert not loss_kernel.supports(several)
+    assert not loss_kernel.supports(several, 6)
     with dispatch.using("triton"):
         for changed in (mixed, several):
             torch.testing.assert_close(call(changed, targets), wanted, rtol=1e-5, atol=1e-7)
@@ -473,3 +473,39 @@ def test_nan_of_a_box_output_is_not_hidden(activation, kind, where):
     assert losses[1].isnan()
     assert losses[0].isfinite()
     assert gradients.boxes[0].isnan().any()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("grids", [GRIDS, [(8, 16), (4, 4), (2, 4)]])
+def test_rows_and_classes_that_do_not_exist_are_background(layout, grids):
+    """On a GPU nobody looks at the values beforehand; nothing beside the tables may be read, nothing become NaN."""
+    outputs, targets = problem(layout=layout, grids=grids)
+    index = targets.index.clone()
+    odd = (index >= 0) & (torch.arange(index.shape[1], device=DEVICE) % 2 == 0)
+    assert odd.any()
+    background = targets._replace(index=torch.where(odd, -1, index))
+    wanted, wanted_gradients = run(outputs, background)
+    for strange in (len(targets.boxes), 2**31 - 1, -3, -(2**31)):
+        losses, gradients = run(outputs, targets._replace(index=torch.where(odd, strange, index)))
+        assert all(torch.equal(a, b) for a, b in zip(losses, wanted, strict=True)), strange
+        assert all(torch.equal(a, b) for a, b in zip(gradients.flat(), wanted_gradients.flat(), strict=True)), strange
+    for strange in (5, 2**31 - 1, -1, -2, -(2**31)):
+        labels = torch.full_like(targets.labels, strange)
+        losses, gradients = run(outputs, targets._replace(labels=labels))
+        alone = targets._replace(index=torch.where(index >= 0, -1, index))
+        plain, plain_gradients = run(outputs, alone)
+        assert torch.equal(losses[0], plain[0]), strange
+        assert all(torch.equal(a, b) for a, b in zip(gradients.classes, plain_gradients.classes, strict=True)), strange
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_focal_labels_that_do_not_exist_are_background(dtype):
+    logits = torch.randn(70, 5, generator=torch.Generator().manual_seed(3)).to(DEVICE)
+    labels = torch.arange(70, device=DEVICE).to(dtype) % 7 - 2
+    strange = labels.clone()
+    limits = torch.iinfo(dtype)
+    values = [5, 70, limits.max, limits.min, -3] + ([2**32 + 1, 2**32 - 2] if dtype == torch.int64 else [])
+    for place, value in zip((labels == -1).nonzero()[:, 0].tolist(), values, strict=False):
+        strange[place] = value
+    with dispatch.using("triton"):
+        assert torch.equal(focal_loss(logits, strange), focal_loss(logits, labels))

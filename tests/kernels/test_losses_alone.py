@@ -92,18 +92,32 @@ def test_extreme_distances_stay_finite(kind, smoothing):
         assert grad.isfinite().all()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_box_of_no_size(kind):
+    """Its ratio of sides is 0 / 0."""
+    target = torch.tensor([(1.0, 2, 3, 4)], dtype=torch.float64)
+    wanted = reference.box_loss(torch.zeros_like(target), target, kind)
+    assert wanted.isfinite().all()
+    torch.testing.assert_close(box_loss(torch.zeros_like(target), target, kind), wanted.sum())
+
+
 def test_no_pairs():
     predicted = torch.zeros(0, 4, requires_grad=True)
     assert box_loss(predicted, torch.zeros(0, 4)).item() == 0
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="box_loss must be one of iou, linear_iou"):
+    with pytest.raises(ValueError, match="kind must be one of iou, linear_iou"):
         box_loss(torch.ones(1, 4), torch.ones(1, 4), "l1")
     with pytest.raises(ValueError, match=r"target must have shape \[1, 4\]"):
         box_loss(torch.ones(1, 4), torch.ones(2, 4))
+    with pytest.raises(ValueError, match="smoothing must be 0 or above and finite"):
+        box_loss(torch.ones(1, 4), torch.ones(1, 4), smoothing=float("inf"))
     with pytest.raises(TypeError, match="labels must be int32 or int64"):
         focal_loss(torch.ones(1, 4), torch.ones(1))
+    for label in (-3, 4, 2**40):
+        with pytest.raises(ValueError, match=rf"labels must be within -2..3, not {label}"):
+            focal_loss(torch.ones(1, 4), torch.tensor([label]))
     with pytest.raises(ValueError, match="gamma"):
         focal_loss(torch.ones(1, 4), torch.zeros(1, dtype=torch.int64), gamma=-1)
 
