@@ -37,7 +37,7 @@ def prepare(
     precision = choose_precision(recipe.train.precision, here.device)
     log.say(f"{here.device}, {precision.reason}" + (f"; {here.size} processes" if here.size > 1 else ""))
     dispatch.choose(recipe.train.kernels)
-    log.say(f"losses and assignment: {dispatch.reason(here.device)}")
+    log.say(f"assignment, losses, GroupNorm: {dispatch.reason(here.device)}")
     model, notes = build_model(recipe, train_data.categories, resumed=state.style if state else None)
     for note in notes:
         log.say(note)

@@ -202,10 +202,12 @@ def _background(logits: Tensor, grad: Tensor | None, gamma: float, scale: Tensor
             torch.pow(p, gamma, out=weight)
         total -= t.mul_(weight).sum()
         if grad is not None and scale is not None:
-            part = grad[begin : begin + chunk]
+            part, slope, scale_by = grad[begin : begin + chunk], p, scale
             if gamma > 0:
-                t.addcmul_(p, t, value=-1).addcmul_(p, weight, value=-1 / gamma)
-                torch.mul(t, -gamma * scale, out=part)
+                slope = t.addcmul_(p, t, value=-1).addcmul_(p, weight, value=-1 / gamma)
+                scale_by = -gamma * scale
+            if part.dtype == dtype:
+                torch.mul(slope, scale_by, out=part)
             else:
-                torch.mul(p, scale, out=part)
+                part.copy_(slope.mul_(scale_by))  # with out= a product of another dtype has a buffer of its own
     return total
