@@ -19,7 +19,7 @@ from fcos_kernels.variants import Variant
 
 TILE = 4096
 """Logits of a program."""
-COUNT_WARPS, COMPACT_WARPS = 4, 8
+COUNT_WARPS, COMPACT_WARPS = 4, 16
 SELECT_BLOCK, SELECT_WARPS = 2048, 8
 BOX_BLOCK, BOX_WARPS = 128, 4
 MOST_IMAGES = 2**16
@@ -40,7 +40,11 @@ def supports(outputs: Outputs, rule: Rule) -> bool:
         abs(start) + max(x.shape[2:]) * stride
         for x, stride, start in zip(outputs.classes, rule.strides, rule.starts, strict=True)
     )
-    return max(locations, reach) < MOST and locations * max(classes, 4) < 2**30 and images < MOST_IMAGES
+    return (
+        max(locations, reach, sum(rule.most(outputs.classes))) < MOST
+        and locations * max(classes, 4) < 2**30
+        and images < MOST_IMAGES
+    )
 
 
 def launch(outputs: Outputs, sizes: Tensor, rule: Rule) -> PaddedCandidates:

@@ -32,11 +32,11 @@ def candidates_of(outputs: Outputs, sizes: Tensor, rule: Rule) -> Candidates:
     counts = torch.tensor([len(part[0]) for part in parts], device=device)
     image, cell, label, x = (torch.cat(fields) for fields in zip(*parts, strict=True))
     level = torch.arange(len(classes), device=device).repeat_interleave(counts, output_size=len(image))
-    p = x.sigmoid()
+    p = _sigmoid(x)
     q = None
     if outputs.qualities:
         found = zip(outputs.qualities, parts, strict=True)
-        q = torch.cat([_gather(output, *part[:2])[:, 0] for output, part in found]).sigmoid()
+        q = _sigmoid(torch.cat([_gather(output, *part[:2])[:, 0] for output, part in found]))
     elif rule.quality == "from_box":
         q = centerness(_distances(outputs, rule, level, image, cell))
     product = p if q is None else p * q
@@ -118,6 +118,14 @@ def _order(group: Tensor, rank: Tensor) -> Tensor:
     return (group * 2**31 + (LAST - bits)).argsort(stable=True)
 
 
+def _sigmoid(x: Tensor) -> Tensor:
+    """In float32, by way of float64: PyTorch's float32 one depends in its last bit on where in the tensor a value is.
+
+    Equal logits would not tie, and an image's candidates would depend on the other images of its batch.
+    """
+    return x.double().sigmoid().float()
+
+
 def _gather(output: Tensor, image: Tensor, cell: Tensor) -> Tensor:
     """float32 [K, channels] of one level of one of the head's outputs."""
     channels, cells = output.shape[1], output.shape[2] * output.shape[3]
@@ -133,7 +141,9 @@ def _distances(outputs: Outputs, rule: Rule, level: Tensor, image: Tensor, cell:
     for number, output in enumerate(outputs.boxes):
         rows = (level == number).nonzero()[:, 0]
         raw[rows] = _gather(output, image[rows], cell[rows])
-    return activate(raw * outputs.scales.float()[level][:, None], rule.activation)[0]
+    scaled = raw * outputs.scales.float()[level][:, None]
+    # exp in float64, for the same reason as the sigmoid
+    return activate(scaled.double() if rule.activation == "exp" else scaled, rule.activation)[0].float()
 
 
 def _numbers(outputs: Outputs, rule: Rule) -> list[list[float]]:
