@@ -4,8 +4,9 @@ Where the Triton kernels run, all of it happens in shapes that do not depend on 
 GPU; what was found then comes to the host in one transfer.
 """
 
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from fcos_cli.geometry.pyramid import Pyramid
 from fcos_cli.model.fcos import FCOS, HeadOutputs
 from fcos_cli.recipe.schema import TestConfig
 from fcos_kernels import dispatch
-from fcos_kernels.decode import decode, decode_padded
+from fcos_kernels.decode import Rule, decode, decode_padded
 from fcos_kernels.nms import batched_nms, nms
 
 _LABEL, _LEVEL, _ROW = 5, 6, 7
@@ -49,14 +50,14 @@ def postprocess(
 
     Args:
         outputs: what the model returned, level by level.
-        sizes: int64 [N, 2], height and width of each image before padding.
+        sizes: int64 [N, 2], height and width of each image before padding, on the CPU or beside the outputs.
         model: gives the levels, what the box outputs mean, and the trained scales.
         test: thresholds and limits.
         suppress: off, every candidate is returned, by image and in no particular order of scores.
     """
     if dispatch.use_triton(model.device):
         return unpack(postprocess_packed(outputs, sizes, model, test, suppress=suppress).cpu(), outputs, model.pyramid)
-    found = decode(*_outputs(outputs, model), sizes=sizes, **_rule(model, test))
+    found = decode(*_outputs(outputs, model), sizes, _rule(model, test))
     kept = torch.arange(len(found.scores), device=found.scores.device)
     if suppress:
         kept = nms(
@@ -83,7 +84,7 @@ def postprocess_packed(
         int32 [N, M, 8], M = `test.max_detections` (all candidates without `suppress`): bits of the float32 box and
         score, label, position of the level, row among the image's locations; -1 throughout in rows left over.
     """
-    found = decode_padded(*_outputs(outputs, model), sizes=sizes, **_rule(model, test))
+    found = decode_padded(*_outputs(outputs, model), sizes, _rule(model, test))
     numbers = torch.stack([found.scores.view(torch.int32), found.labels, found.level, found.location], dim=2)
     packed = torch.cat([found.boxes.view(torch.int32), numbers], dim=2)
     if not suppress:
@@ -102,25 +103,26 @@ def unpack(packed: Tensor, outputs: HeadOutputs, pyramid: Pyramid) -> Detections
     return Detections(image, floats[:, :4].clone(), floats[:, 4].clone(), rows[:, _LABEL].long(), number, location)
 
 
-def _outputs(outputs: HeadOutputs, model: FCOS) -> tuple[Any, ...]:
+def _outputs(
+    outputs: HeadOutputs, model: FCOS
+) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor] | None, Tensor]:
     return outputs.class_logits, outputs.box_outputs, outputs.quality_logits, model.head.scales
 
 
-def _rule(model: FCOS, test: TestConfig) -> dict[str, Any]:
-    """What `decode` takes beside outputs and sizes."""
+def _rule(model: FCOS, test: TestConfig) -> Rule:
     head, pyramid = model.config.head, model.pyramid
-    return {
-        "strides": pyramid.strides,
-        "starts": pyramid.starts,
-        "units": model.units,
-        "activation": head.box_activation,
-        "quality": head.quality,
-        "score_threshold": test.score_threshold,
-        "threshold_on": test.threshold_on,
-        "rank_by": test.rank_by,
-        "score": test.score,
-        "candidates": test.candidates,
-    }
+    return Rule(
+        strides=pyramid.strides,
+        starts=pyramid.starts,
+        units=model.units,
+        activation=head.box_activation,
+        quality=head.quality,
+        threshold=test.score_threshold,
+        threshold_on=test.threshold_on,
+        rank_by=test.rank_by,
+        score=test.score,
+        candidates=test.candidates,
+    )
 
 
 def _origins(level: Tensor, row: Tensor, outputs: HeadOutputs, pyramid: Pyramid) -> tuple[Tensor, Tensor]:

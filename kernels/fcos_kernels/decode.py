@@ -33,7 +33,7 @@ from fcos_kernels.checks import (
 from fcos_kernels.decode_types import Candidates, PaddedCandidates, Rule
 from fcos_kernels.loss_types import Outputs
 
-__all__ = ["Candidates", "PaddedCandidates", "decode", "decode_padded"]
+__all__ = ["Candidates", "PaddedCandidates", "Rule", "decode", "decode_padded"]
 
 
 @torch.no_grad()
@@ -42,42 +42,22 @@ def decode(
     box_outputs: Sequence[Tensor],
     quality_logits: Sequence[Tensor] | None,
     scales: Tensor,
-    *,
     sizes: Tensor,
-    strides: Sequence[int],
-    starts: Sequence[int],
-    units: Sequence[float],
-    activation: str,
-    quality: str,
-    score_threshold: float,
-    threshold_on: str = "class",
-    rank_by: str = "score",
-    score: str = "sqrt",
-    candidates: int = 1000,
+    rule: Rule,
 ) -> Candidates:
     """Candidates of a batch. Waits for a GPU, to know how many there are.
 
     Args:
-        class_logits: per level [N, C, H, W], any memory format, float32, bfloat16 or float16.
+        class_logits: per level [N, C, H, W], any memory format, float32, bfloat16, float16 or float64.
         box_outputs: per level [N, 4, H, W]: l, t, r, b before scale and activation.
         quality_logits: per level [N, 1, H, W]; needed by quality "centerness" and "iou", else unused.
-        scales: float32 [levels], factor of each level's box output.
-        sizes: int64 [N, 2], height and width in pixels of each image before padding.
-        strides, starts, units: per level, pixels between locations, coordinate of the first, pixels of a distance of 1.
-        activation: "exp" or "relu".
-        quality: "centerness" or "iou" take the branch's sigmoid, "from_box" the predicted box's centre-ness; or "none".
-        score_threshold: what candidates must exceed.
-        threshold_on: "class" holds p against it, "score" the score.
-        rank_by: "score" ranks by p q, "class" by p.
-        score: "sqrt" or "product" of p q.
-        candidates: kept per level and image.
+        scales: float32 or float64 [levels], factor of each level's box output.
+        sizes: int64 [N, 2], height and width in pixels of each image before padding, on the CPU or beside the outputs.
+        rule: geometry, what the outputs mean, thresholds and limits.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape, device or name.
     """
-    rule = Rule(
-        strides, starts, units, activation, quality, float(score_threshold), threshold_on, rank_by, score, candidates
-    )
     outputs = _checked(class_logits, box_outputs, quality_logits, scales, sizes, rule)
     with torch.autocast(scales.device.type, enabled=False):
         return decode_plain.candidates_of(outputs, sizes, rule)
@@ -89,41 +69,31 @@ def decode_padded(
     box_outputs: Sequence[Tensor],
     quality_logits: Sequence[Tensor] | None,
     scales: Tensor,
-    *,
     sizes: Tensor,
-    strides: Sequence[int],
-    starts: Sequence[int],
-    units: Sequence[float],
-    activation: str,
-    quality: str,
-    score_threshold: float,
-    threshold_on: str = "class",
-    rank_by: str = "score",
-    score: str = "sqrt",
-    candidates: int = 1000,
+    rule: Rule,
 ) -> PaddedCandidates:
     """Candidates of a batch as `decode` finds them, in K = sum over levels of min(candidates, C H W) rows an image.
 
-    Takes what `decode` takes; `sizes` best lie where the logits lie. With Triton nothing waits for the GPU, but float64
-    outputs and levels of different dtypes go through plain PyTorch, which does.
+    Takes what `decode` takes. With Triton nothing waits for the GPU, but float64 outputs and levels of different dtypes
+    go through plain PyTorch, which does.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape, device or name.
     """
-    rule = Rule(
-        strides, starts, units, activation, quality, float(score_threshold), threshold_on, rank_by, score, candidates
-    )
     outputs = _checked(class_logits, box_outputs, quality_logits, scales, sizes, rule)
     found = _decode_padded(
         outputs.classes,
         outputs.boxes,
         outputs.qualities,
         scales,
-        sizes.to(scales.device, non_blocking=True),
-        list(strides),
-        list(starts),
-        [float(unit) for unit in units],
-        *rule[3:],
+        sizes,
+        list(rule.strides),
+        list(rule.starts),
+        [float(unit) for unit in rule.units],
+        rule.activation,
+        rule.quality,
+        float(rule.threshold),
+        *rule[6:],
     )
     return PaddedCandidates(*found)
 
@@ -188,10 +158,17 @@ def _decode_padded(
         from fcos_kernels import decode_kernel
 
         if decode_kernel.supports(outputs, rule):
-            return decode_kernel.launch(outputs.dense(), sizes, rule)
+            return decode_kernel.launch(outputs.dense(), _beside(sizes, scales.device), rule)
     with torch.autocast(scales.device.type, enabled=False):
         found = decode_plain.candidates_of(outputs, sizes, rule)
         return decode_plain.padded(found, outputs.classes, rule)
+
+
+def _beside(sizes: Tensor, device: torch.device) -> Tensor:
+    """On the device; a copy from memory that is not pinned would wait until the GPU has done all it was given."""
+    if device.type == "cuda" and sizes.device.type == "cpu":
+        sizes = sizes.pin_memory()
+    return sizes.to(device, non_blocking=True)
 
 
 @_decode_padded.register_fake

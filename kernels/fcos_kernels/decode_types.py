@@ -51,7 +51,17 @@ class PaddedCandidates(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What does not depend on the outputs; as `decode` explains it."""
+    """What `decode` does, beside the outputs and the images' sizes.
+
+    strides, starts, units: per level, pixels between locations, coordinate of the first, pixels of a distance of 1.
+    activation: of the box outputs, "exp" or "relu".
+    quality: "centerness" or "iou" take the branch's sigmoid, "from_box" the predicted box's centre-ness; or "none".
+    threshold: what candidates must exceed.
+    threshold_on: "class" holds p against it, "score" the score.
+    rank_by: "score" ranks by p q, "class" by p.
+    score: "sqrt" or "product" of p q.
+    candidates: kept per level and image.
+    """
 
     strides: Sequence[int]
     starts: Sequence[int]
@@ -59,10 +69,10 @@ class Rule(NamedTuple):
     activation: str
     quality: str
     threshold: float
-    threshold_on: str
-    rank_by: str
-    score: str
-    candidates: int
+    threshold_on: str = "class"
+    rank_by: str = "score"
+    score: str = "sqrt"
+    candidates: int = 1000
 
     def most(self, class_logits: Sequence[Tensor]) -> list[int]:
         """Candidates that each level may give for an image."""

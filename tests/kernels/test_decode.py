@@ -5,13 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcos_kernels.decode import decode
+from fcos_kernels.decode import Rule, decode
 
 GRIDS, STRIDES, STARTS = [(6, 7), (3, 4)], [8, 16], [4, 8]
 UNITS = [8.0, 1.0]
 SIZES = torch.tensor([[40, 50], [48, 56], [20, 30]])
 CLASSES = 4
-DEFAULTS = {"activation": "exp", "quality": "centerness", "score_threshold": 0.05}
+DEFAULTS = {"activation": "exp", "quality": "centerness", "threshold": 0.05}
 
 
 def head_outputs(seed=0, dtype=torch.float32, memory_format=torch.contiguous_format, images=3):
@@ -28,9 +28,9 @@ def head_outputs(seed=0, dtype=torch.float32, memory_format=torch.contiguous_for
     return level(CLASSES, -3), level(4, 1), level(1, 0), torch.tensor([1.0, 1.2])
 
 
-def run(outputs, **choices):
-    geometry = {"sizes": SIZES, "strides": STRIDES, "starts": STARTS, "units": UNITS}
-    return decode(*outputs, **{**geometry, **DEFAULTS, **choices})
+def run(outputs, sizes=SIZES, **choices):
+    geometry = {"strides": STRIDES, "starts": STARTS, "units": UNITS}
+    return decode(*outputs, sizes, Rule(**{**geometry, **DEFAULTS, **choices}))
 
 
 def rank_of(row, rank_by):
@@ -38,7 +38,7 @@ def rank_of(row, rank_by):
 
 
 def one_by_one(
-    outputs, activation, quality, score_threshold, threshold_on="class", rank_by="score", score="sqrt", candidates=1000
+    outputs, activation, quality, threshold, threshold_on="class", rank_by="score", score="sqrt", candidates=1000
 ):
     """Rows (image, level, location, label, score, box), pair by pair in Python floats."""
     classes, boxes, qualities, scales = [
@@ -68,7 +68,7 @@ def one_by_one(
                 for label in range(CLASSES):
                     p = 1 / (1 + math.exp(-classes[level][image, label, y, x].item()))
                     value = math.sqrt(p * q) if score == "sqrt" and quality != "none" else p * q
-                    if (p if threshold_on == "class" else value) > score_threshold:
+                    if (p if threshold_on == "class" else value) > threshold:
                         row = {"p": p, "q": q, "image": image, "level": level, "label": label, "score": value}
                         pairs.append({**row, "location": before + location, "box": box})
             pairs.sort(key=lambda row: (-rank_of(row, rank_by), row["location"], row["label"]))
@@ -114,7 +114,7 @@ def test_equals_one_by_one(
         outputs,
         activation=activation,
         quality=quality,
-        score_threshold=threshold,
+        threshold=threshold,
         threshold_on=threshold_on,
         rank_by=rank_by,
         score=score,
@@ -138,19 +138,7 @@ def test_the_threshold_is_that_of_the_float32_probability(dtype, threshold):
     line = torch.linspace(around - 0.5, around + 0.5, 42 * CLASSES).to(dtype)
     classes = [line.view(1, CLASSES, 6, 7), torch.full((1, CLASSES, 3, 4), -60.0, dtype=dtype)]
     boxes = [torch.zeros(1, 4, *grid, dtype=dtype) for grid in GRIDS]
-    result = decode(
-        classes,
-        boxes,
-        None,
-        torch.ones(2),
-        sizes=SIZES[:1],
-        strides=STRIDES,
-        starts=STARTS,
-        units=UNITS,
-        activation="exp",
-        quality="none",
-        score_threshold=threshold,
-    )
+    result = run((classes, boxes, None, torch.ones(2)), SIZES[:1], quality="none", threshold=threshold)
     assert len(result.image) == (line.double().sigmoid().float() > threshold).sum()
     assert (result.scores > threshold).all()
 

@@ -278,12 +278,7 @@ def test_repeats_bit_for_bit():
 
 
 def call(outputs, sizes, **changes):
-    return decode_padded(*outputs[:2], outputs.qualities or None, outputs.scales, **arguments(sizes, **changes))
-
-
-def arguments(sizes, **changes):
-    named = {**DEFAULTS._asdict(), "sizes": sizes, **changes}
-    return {"score_threshold" if name == "threshold" else name: value for name, value in named.items()}
+    return decode_padded(*outputs[:2], outputs.qualities or None, outputs.scales, sizes, DEFAULTS._replace(**changes))
 
 
 @pytest.mark.parametrize("choice", ["triton", "reference"])
@@ -302,7 +297,7 @@ def test_same_rows_as_decode(choice):
     outputs, sizes = problem(torch.float16, seed=5)
     with dispatch.using(choice):
         ours = call(outputs, sizes, candidates=30)
-    ragged = decode(*outputs, **arguments(sizes, candidates=30))
+    ragged = decode(*outputs, sizes, DEFAULTS._replace(candidates=30))
     rows = ours.scores >= 0
     assert torch.equal(rows.nonzero()[:, 0], ragged.image)
     for name in ("labels", "level", "location"):
@@ -339,8 +334,9 @@ def test_opcheck(choice):
 def test_fake_tensors_of_a_gpu():
     with FakeTensorMode():
         there = [[torch.ones(2, c, *grid, device="cuda") for grid in GRIDS] for c in (5, 4, 1)]
-        sizes = torch.ones(2, 2, dtype=torch.int64, device="cuda")
-        found = call(Outputs(*there, torch.ones(3, device="cuda")), sizes, candidates=100)
+        outputs = Outputs(*there, torch.ones(3, device="cuda"))
+        for where in ("cpu", "cuda"):
+            found = call(outputs, torch.ones(2, 2, dtype=torch.int64, device=where), candidates=100)
     assert found.boxes.shape == (2, 100 + 100 + 45, 4)
     assert {x.device.type for x in found} == {"cuda"}
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from fcos_kernels.bench import cases
 from fcos_kernels.bench.cases import CLASSES, STARTS, STRIDES, Case, Size
 from fcos_kernels.bench.timing import Work
-from fcos_kernels.decode import PaddedCandidates, decode_padded
+from fcos_kernels.decode import PaddedCandidates, Rule, decode_padded
 
 THRESHOLD, CANDIDATES = 0.05, 1000
 
@@ -40,21 +40,10 @@ def _decode_case(size: Size, dtype: torch.dtype, device: torch.device) -> Case:
     scales = torch.ones(len(STRIDES), device=device)
     shapes = torch.tensor([[size.height, size.width]] * size.images, device=device)
 
+    rule = Rule(STRIDES, STARTS, STRIDES, "relu", "centerness", THRESHOLD, candidates=CANDIDATES)
+
     def ours() -> PaddedCandidates:
-        return decode_padded(
-            classes,
-            distances,
-            quality,
-            scales,
-            sizes=shapes,
-            strides=STRIDES,
-            starts=STARTS,
-            units=STRIDES,
-            activation="relu",
-            quality="centerness",
-            score_threshold=THRESHOLD,
-            candidates=CANDIDATES,
-        )
+        return decode_padded(classes, distances, quality, scales, shapes, rule)
 
     def usual() -> list[tuple[Tensor, Tensor, Tensor]]:
         return [_image(classes, distances, quality, image, size) for image in range(size.images)]
