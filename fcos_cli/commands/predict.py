@@ -120,7 +120,7 @@ def predict(
     from PIL import Image
 
     from fcos_cli.files import check_writable
-    from fcos_cli.inference.sources import open_sources
+    from fcos_cli.inference.sources import check_overwriting, open_sources
 
     # Images of 90 to 179 million pixels are read; larger ones are refused by name.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -129,13 +129,16 @@ def predict(
         raise UsageError(
             "--locations are pixels of the network input, of which --tta has several an image", "leave one of them away"
         )
+    if form in FOLDERS and out.is_file():
+        raise UsageError(f"{out} is a file; --format {form.value} writes a folder", "name a folder with --out")
     check_writable(out / "classes.txt" if form in FOLDERS else out)
-    for folder in (draw, save_crops):
-        if folder is not None:
-            check_writable(folder / "picture.jpg")
-    data = open_sources(sources, split)
+    folders = [folder for folder in (draw, save_crops) if folder is not None]
+    for folder in folders:
+        check_writable(folder / "picture.jpg")
+    data = open_sources(sources, split, leave_out=folders)
     if not len(data):
         raise DataError(f"{data.name} has no images", "give images, a folder of images or a data set")
+    check_overwriting(sources, data, out)
 
     from fcos_cli.inference.augment import AugmentedPredictor, passes
     from fcos_cli.inference.job import predict_to_file

@@ -82,7 +82,7 @@ def known_names() -> dict[str, Path]:
     return names
 
 
-def image_files(sources: Sequence[str]) -> DetectionData:
+def image_files(sources: Sequence[str], leave_out: Sequence[str | Path] = ()) -> DetectionData:
     """Bare images as a data set without annotations.
 
     Folders are searched recursively for files with an image's extension; a file that is named itself is taken whatever
@@ -91,16 +91,20 @@ def image_files(sources: Sequence[str]) -> DetectionData:
 
     Args:
         sources: files, folders and glob patterns (`**` reaches into folders).
+        leave_out: folders in which nothing is searched for, unless a source lies in them itself.
 
     Raises:
         DataError: a source does not exist or holds no images.
     """
     found: dict[str, None] = {}
+    hidden = [Path(os.path.abspath(folder)) for folder in leave_out]
     bases: list[str] = []
     for source in sources:
         base, files = _expand(source)
         bases.append(os.path.abspath(base))
-        found.update(dict.fromkeys(os.path.abspath(file) for file in files))
+        places = [place for place in hidden if not Path(bases[-1]).is_relative_to(place)]
+        paths = (os.path.abspath(file) for file in files)
+        found.update((path, None) for path in paths if not any(Path(path).is_relative_to(place) for place in places))
     if not found:
         raise DataError("no images were given", "name files, folders or patterns such as 'photos/*.jpg'")
     try:

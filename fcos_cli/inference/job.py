@@ -90,15 +90,18 @@ def predict_to_file(
 
     Raises:
         DataError: the data set has classes that the model does not know.
-        UsageError: `resume` with other settings.
+        UsageError: `resume` with other settings; a picture would take the place of an image.
         SetupError: a file cannot be written; what is done is kept for `resume`.
     """
     summary = Summary()
     category_ids, summary.absent = match_categories(categories, data)
     described = {**_settings(predictor, data, draft), **(settings or {})}
+    # The images that are done would have no pictures.
+    described |= {"draw": _place(pictures), "save-crops": _place(crops)}
     prepare = None
     if pictures or crops:
         prepare = Pictures(data, categories.names, picture_threshold, drawn=pictures, crops=crops)
+        prepare.check()
     started = time.perf_counter()
     opened: list[ResultWriter] = []
     try:
@@ -171,12 +174,17 @@ def _settings(predictor: Predictor, data: DetectionData, draft: bool) -> dict[st
     return {
         "images": str(data.root),
         "threshold": threshold.tolist() if isinstance(threshold, np.ndarray) else threshold,
+        "device": predictor.model.device.type,
         "precision": predictor.precision.name,
         "batch size": predictor.batch_size,
-        "way of predicting": type(predictor).__name__,
+        "test-time augmentation": type(predictor) is not Predictor,
         "draft": draft,
         **{f"test.{key}": value for key, value in limits.items()},
     }
+
+
+def _place(folder: Path | None) -> str | None:
+    return None if folder is None else str(folder.resolve())
 
 
 def _sum_up(summary: Summary, writer: ResultWriter) -> None:

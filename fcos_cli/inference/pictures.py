@@ -1,6 +1,7 @@
 """Pictures of what was found: whole images with their boxes, and the boxes cut out, a folder a class."""
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,9 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from fcos_cli.data.records import DetectionData
+from fcos_cli.errors import UsageError
 from fcos_cli.inference.formats import OutputNames
+from fcos_cli.inference.sources import image_paths
 from fcos_cli.report.draw import draw_boxes, save_picture
 
 if TYPE_CHECKING:
@@ -62,8 +65,33 @@ class Pictures:
                 folder = self.crops / folder_name(self.class_names[label])
                 save_picture(image.crop(_whole(box)), folder / own.with_name(f"{own.stem}_{number}.jpg"))
 
+    def check(self) -> None:
+        """Make sure, before anything is written, that no picture takes the place of an image.
+
+        Raises:
+            UsageError: one would.
+        """
+        images = image_paths(self.data)
+        folders = {os.path.dirname(path) for path in images}
+        if self.drawn is not None:
+            place = Path(os.path.realpath(self.drawn))
+            if any(Path(folder).is_relative_to(place) for folder in folders):
+                targets = (place / self._file(index) for index in range(len(self.data)))
+                _refuse(next((target for target in targets if str(target) in images), None))
+        if self.crops is not None:
+            places = [Path(os.path.realpath(self.crops / folder_name(name))) for name in self.class_names]
+            _refuse(next((f for f in folders if any(Path(f).is_relative_to(place) for place in places)), None))
+
     def _file(self, index: int) -> Path:
         return Path(self.names.of(index, ".jpg"))
+
+
+def _refuse(place: Path | str | None) -> None:
+    if place is not None:
+        raise UsageError(
+            f"pictures would overwrite what is predicted on: {place}",
+            "choose folders of their own for --draw and --save-crops",
+        )
 
 
 def folder_name(class_name: str) -> str:

@@ -1,11 +1,12 @@
 """What a person points `fcos predict` and `fcos eval` at. Imports no torch."""
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from fcos_cli.data.datasets import find_splits, image_files, open_data
-from fcos_cli.data.images import is_image_name
+from fcos_cli.data.images import is_image_name, read_from_folder
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError, UsageError
 
@@ -14,7 +15,7 @@ VIDEO_EXTENSIONS = frozenset(
 )
 
 
-def open_sources(sources: Sequence[str], split: str | None = None) -> DetectionData:
+def open_sources(sources: Sequence[str], split: str | None = None, leave_out: Sequence[Path] = ()) -> DetectionData:
     """The images to predict on: image files, folders and patterns; one data set, with its own image ids; or one video.
 
     A single source that is a data set (a name, an annotation file, a folder in COCO's, VOC's or YOLO's layout) is
@@ -23,10 +24,11 @@ def open_sources(sources: Sequence[str], split: str | None = None) -> DetectionD
     Args:
         sources: at least one.
         split: of the data set.
+        leave_out: folders whose images are not searched for: those that pictures are written to.
 
     Raises:
         DataError: nothing is there, or the data set has several splits and none was named.
-        UsageError: a split of something that is no data set; a video and something else.
+        UsageError: a split of something that is no data set; a video and something else; a list of images.
         SetupError: a video, and nothing to decode it with.
     """
     videos = [source for source in sources if is_video(source)]
@@ -39,23 +41,50 @@ def open_sources(sources: Sequence[str], split: str | None = None) -> DetectionD
         from fcos_cli.inference.video import open_video
 
         return open_video(videos[0])
+    lists = [source for source in sources if source == "-" or Path(source).suffix.lower() == ".txt"]
+    if lists:
+        raise UsageError(
+            f"{lists[0]} is no image: lists of files are not read", "name the images, their folders or patterns"
+        )
     if len(sources) == 1 and _is_data_set(sources[0]):
         return open_data(sources[0], split)
     if split is not None:
         raise UsageError(f"--split {split} needs one data set as SOURCE", "leave --split out for images and folders")
-    return image_files(sources)
+    return image_files(sources, leave_out)
+
+
+def check_overwriting(sources: Sequence[str], data: DetectionData, out: Path) -> None:
+    """Make sure, before anything is written, that the result does not take the place of an image or annotation file.
+
+    Raises:
+        UsageError: `out` is one of the sources, or an image of `data`, which was opened from them.
+    """
+    given = {os.path.realpath(Path(source).expanduser()) for source in sources}
+    if out.is_file() and os.path.realpath(out) in given | image_paths(data):
+        raise UsageError(f"--out {out} would overwrite what is predicted on", "choose another file")
+
+
+def image_paths(data: DetectionData) -> set[str]:
+    """Where the image files of a data set really are; nothing where they are not files of their own."""
+    if data.reader is not read_from_folder:
+        return set()
+    split = [os.path.split(name) for name in data.file_names]
+    places = {place: os.path.realpath(data.root / place) for place in {place for place, _ in split}}
+    return {os.path.join(places[place], name) for place, name in split}
 
 
 def open_annotated(spec: str, split: str | None, preferred: str = "val") -> DetectionData:
     """The data set to evaluate on; without a split, the only one there is, else `preferred`.
 
     Raises:
-        DataError: nothing is there, no such split, or no annotations.
+        DataError: nothing is there, no such split, no images, or no annotations.
     """
     if split is None:
         _, splits = find_splits(spec)
         split = preferred if len(splits) > 1 else None
     data = open_data(spec, split)
+    if not len(data):
+        raise DataError(f"{data.name} has no images", "fcos data check DATA shows what was found where")
     if not data.annotated:
         raise DataError(
             f"{data.name} has no annotations to evaluate against",

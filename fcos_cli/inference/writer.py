@@ -150,10 +150,10 @@ def result_writer(
             replace_file(path / CLASSES_FILE, "".join(f"{name}\n" for name in names.values()).encode())
         try:
             yield writer
+            writer.assemble(categories)
         except KeyboardInterrupt:
             writer.assemble(categories)
             raise
-        writer.assemble(categories)
         journal.remove()
 
 

@@ -290,3 +290,40 @@ def test_names_of_files_that_belong_to_images():
     assert names("A.png", "a.jpg") == ["A.png.txt", "a.jpg.txt"]
     clashing = names("a.png", "a.jpg", "a.png.png")
     assert len(set(clashing)) == 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of bytes are POSIX")
+def test_a_name_that_is_not_utf8_is_written_and_found_again(tmp_path, make_images):
+    folder = make_images({"a.png": (20, 10)})
+    try:
+        os.rename(folder / "a.png", os.fsencode(folder) + b"/b\xff.png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    data = image_files([str(folder)])
+    for form in ("coco", "csv", "yolo", "voc"):
+        write(tmp_path / form, data, [2], format=form)
+        assert partial_path(tmp_path / form, folder=form in ("yolo", "voc")).exists() is False
+    (name,) = [row["file_name"] for row in json.loads((tmp_path / "coco.images.json").read_text())["images"]]
+    assert (folder / name).exists()
+    assert b"b\xff.png" in (tmp_path / "csv").read_bytes()
+
+
+def test_ctrl_c_while_the_file_is_put_together_still_writes_it(tmp_path, data, monkeypatch):
+    out = tmp_path / "preds.json"
+    write(out, data, [2, 1, 1])
+    whole = out.read_bytes()
+    out.unlink()
+    real, calls = Journal.outputs, []
+
+    def outputs(self):
+        for number, part in enumerate(real(self)):
+            if number == 1 and not calls:
+                calls.append(number)
+                raise KeyboardInterrupt
+            yield part
+
+    monkeypatch.setattr(Journal, "outputs", outputs)
+    with pytest.raises(KeyboardInterrupt):
+        write(out, data, [2, 1, 1])
+    assert out.read_bytes() == whole
+    assert sorted(os.listdir(tmp_path)) == ["images", "preds.images.json", "preds.json", "preds.json.partial"]
