@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ class Model:
         self.names = list(detector.categories.names)
         self._device, self._precision = device, precision
         self._prepared: tuple[tuple[Any, ...], Predictor] | None = None
-        choose_precision(precision, choose_device(device))
+        choose_precision(_known(precision), choose_device(device))
 
     def __repr__(self) -> str:
         return f"<Model {self.detector.path}: {len(self.names)} classes>"
@@ -152,17 +152,20 @@ class Model:
 
         Raises:
             DataError: an image is missing or broken; names it.
-            UsageError: something that is no image, or of another type or shape; a threshold that is no score.
+            UsageError: something that is no image, or of another type or shape; a threshold that is no score; a batch
+                size below 1; an unknown precision.
             WeightsError: "auto", and no thresholds are stored with the weights.
             SetupError: the machine has no such device or precision.
         """
+        if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
+            raise UsageError(f"batch_size is a whole number from 1, or None for the recipe's, not {batch_size!r}")
         several = isinstance(images, list | tuple)
         given = list(images) if isinstance(images, list | tuple) else [images]
         limits = self._limits(threshold, tta)
         data, held = as_data(given, several)
         chosen = choose_device(self._device if device is None else device)
         predictor = self._predictor(
-            chosen, precision or self._precision, tta, batch_size, limits if isinstance(limits, float) else None
+            chosen, _known(precision or self._precision), tta, batch_size, limits if isinstance(limits, float) else None
         )
         found: list[Prediction | None] = [None] * len(given)
         failed: list[Failure] = []
@@ -193,14 +196,16 @@ class Model:
         # Above the recipe's threshold a higher one only leaves detections out, which is done after the prediction.
         lowered = threshold if threshold is not None and threshold < test.score_threshold else None
         key = (device, precision, tta, batch_size, lowered)
-        if self._prepared is None or self._prepared[0] != key:
+        # Looked at once: another thread may ask for other choices at any time.
+        prepared = self._prepared
+        if prepared is None or prepared[0] != key:
             # The old copy of the network goes before the new one comes.
-            self._prepared = None
+            self._prepared = prepared = None
             predictor = (AugmentedPredictor if tta else Predictor)(
                 self.detector.model, test, device=device, precision=precision, batch_size=batch_size, threshold=lowered
             )
-            self._prepared = (key, predictor)
-        return self._prepared[1]
+            self._prepared = prepared = (key, predictor)
+        return prepared[1]
 
     def _prediction(
         self, result: ImageResult, source: str, image: Path | np.ndarray, limits: float | np.ndarray | None
@@ -222,6 +227,13 @@ class Model:
 def load(weights: str | Path | None = None, *, device: str = "auto", precision: Precision = "auto") -> Model:
     """`fcos_cli.load`, which says what it takes and raises."""
     return Model(load_detector(newest_run() if weights is None else weights), device, precision)
+
+
+def _known(precision: Precision) -> Precision:
+    allowed = get_args(Precision)
+    if precision not in allowed:
+        raise UsageError(f"there is no precision {precision!r}", f"choose one of {', '.join(allowed)}")
+    return precision
 
 
 def _failure(failure: Failure, data: DetectionData, several: bool) -> str:

@@ -75,7 +75,11 @@ def _held(image: Any, what: str) -> Path | np.ndarray:
         return upright_pixels(image, what)
     if isinstance(image, torch.Tensor):
         if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] not in (1, 3):
-            raise UsageError(f"{what} is a tensor {image.dtype} {list(image.shape)}", "it must be uint8 [3, H, W] RGB")
+            raise UsageError(
+                f"{what} is a tensor {image.dtype} {list(image.shape)}",
+                "it must be uint8 [3, H, W] RGB; values 0..1: (255 * tensor).round().to(torch.uint8); channels last: "
+                "tensor.permute(2, 0, 1); a batch: predict(list(tensor))",
+            )
         return _as_rgb(image.permute(1, 2, 0).cpu().numpy(), what)
     if isinstance(image, np.ndarray):
         return _as_rgb(image, what)
@@ -88,10 +92,7 @@ def _held(image: Any, what: str) -> Path | np.ndarray:
 def _as_rgb(pixels: np.ndarray, what: str) -> np.ndarray:
     shape = list(pixels.shape)
     if pixels.dtype != np.uint8:
-        raise UsageError(
-            f"{what} is an array of {pixels.dtype} {shape}, not uint8",
-            "values 0..1: (255 * array).round().astype(np.uint8); 0..255: array.astype(np.uint8)",
-        )
+        raise UsageError(f"{what} is an array of {pixels.dtype} {shape}, not uint8", _as_uint8(pixels.dtype))
     if pixels.ndim == 4 and pixels.shape[-1] in (1, 3):
         raise UsageError(f"{what} is an array {shape}: several images", "give a list of them: predict(list(array))")
     if pixels.ndim == 3 and pixels.shape[2] == 4:
@@ -106,3 +107,14 @@ def _as_rgb(pixels: np.ndarray, what: str) -> np.ndarray:
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def _as_uint8(dtype: np.dtype[Any]) -> str:
+    """How to make pixels of an array of this type."""
+    if dtype.kind == "b":
+        return "255 * array.astype(np.uint8)"
+    if dtype.kind == "u":
+        return "values 0..255: array.astype(np.uint8); 0..65535: (array >> 8).astype(np.uint8)"
+    if dtype.kind in "fi":
+        return "values 0..1: (255 * array).round().astype(np.uint8); 0..255: array.astype(np.uint8)"
+    return "give an array of numbers, or a list of images"

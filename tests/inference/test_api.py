@@ -143,8 +143,11 @@ def test_the_network_is_prepared_once(model, photo, monkeypatch):
         (np.zeros((20, 20, 4), np.uint8), "Image.fromarray"),
         (np.zeros((0, 20, 3), np.uint8), "[0, 20, 3]"),
         (np.zeros(20, np.uint8), "[20]"),
+        (np.zeros((20, 20, 3), bool), "255 * array.astype(np.uint8)"),
+        (np.zeros((20, 20), np.uint16), "array >> 8"),
         (torch.zeros(3, 20, 20), "torch.float32"),
-        (torch.zeros(20, 20, 3, dtype=torch.uint8), "[20, 20, 3]"),
+        (torch.zeros(20, 20, 3, dtype=torch.uint8), "permute(2, 0, 1)"),
+        (torch.zeros(2, 3, 20, 20, dtype=torch.uint8), "predict(list(tensor))"),
         ({"image": 1}, "dict"),
         (None, "NoneType"),
     ],
@@ -162,6 +165,31 @@ def test_what_is_no_image(model, image, message):
 def test_a_threshold_that_is_no_score(model, photo, threshold):
     with pytest.raises(UsageError, match="threshold"):
         model.predict(photo, threshold=threshold)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, "2"])
+def test_a_batch_size_that_is_none(model, photo, batch_size):
+    with pytest.raises(UsageError, match="batch_size is a whole number"):
+        model.predict(photo, batch_size=batch_size)
+
+
+def test_an_unknown_precision(model, photo, tiny_detector):
+    for ask in (lambda: load(tiny_detector, precision="fp16"), lambda: model.predict(photo, precision="fp16")):
+        with pytest.raises(UsageError, match="no precision 'fp16'") as caught:
+            ask()
+        assert "bfloat16" in caught.value.hint
+
+
+def test_threads_with_other_choices_do_not_disturb_each_other(model, photo, monkeypatch):
+    """The predictor of one thread is replaced by that of another in the moment after it was stored."""
+    expected = model.predict(photo)
+
+    class Disturbed(type(model)):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, None if name == "_prepared" else value)
+
+    model.__class__ = Disturbed
+    same(model.predict(photo, batch_size=1), expected)
 
 
 def test_files_that_are_missing_or_broken_are_named(model, photo, tmp_path):
