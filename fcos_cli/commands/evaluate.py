@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fcos_cli.errors import UsageError
+from fcos_cli.errors import DataError, UsageError
 from fcos_cli.recipe.schema import Precision
 from fcos_cli.report import console
 
@@ -145,6 +145,11 @@ def _evaluate_model(
             failed=failed,
             on_result=lambda result: step(1),
         )
+    if len(failed) == len(truth):
+        raise DataError(
+            f"none of the {len(truth)} images could be read, the first: {failed[0].reason}",
+            "do the images lie where the data set says? fcos data check DATA --images",
+        )
     if out is not None:
         write_results(out, results)
     if failed:
@@ -178,7 +183,8 @@ def _store_thresholds(detector: "Detector", evaluation: "Evaluation", data: "Det
         console.warn(f"the thresholds are not stored, {place} cannot be written: {error.strerror or error}")
         return None
     if path is None:
-        console.say("no thresholds are stored: no detection met an object")
+        objects = any(row.boxes for row in evaluation.per_class)
+        console.say(f"no thresholds are stored: {'no detection met an object' if objects else 'no objects to find'}")
         return None
     console.say(f"thresholds: {path} (for fcos predict --threshold auto{' --tta' * tta})")
     return str(path)

@@ -46,7 +46,7 @@ class Evaluation:
     Attributes:
         metrics: the twelve figures of `METRICS` as fractions; None where undefined (no objects of that size).
         per_class: one row a class, in label order.
-        notes: what may be wrong with the predictions where the figures are suspiciously low; usually empty.
+        notes: what may be wrong where the figures are undefined or suspiciously low; usually empty.
         operating: the threshold of the best F1 of each class at IoU 0.5, in label order.
     """
 
@@ -193,7 +193,10 @@ def _over_all_areas(judge: Any) -> list[dict[str, Any] | None]:
 
 def _notes(data: DetectionData, results: np.ndarray, ap50: float | None) -> tuple[str, ...]:
     """Why the precision may be next to nothing: the usual mistakes in a result list, told apart by the numbers."""
-    if ap50 is None or ap50 >= _SUSPICIOUS_AP50:
+    if ap50 is None:
+        crowds = f" but {len(data.boxes)} crowd regions" if len(data.boxes) else ""
+        return (f"{data.name} has no objects to find{crowds}: there is nothing to measure",)
+    if ap50 >= _SUSPICIOUS_AP50:
         return ()
     if not len(results):
         return ("there are no predictions at all: lower the score threshold, or check that the model has trained",)

@@ -74,12 +74,12 @@ def points_of(evaluation: Evaluation, categories: Categories, data: DetectionDat
 
 
 def explain_low(detector: Detector, evaluation: Evaluation) -> list[str]:
-    """Likely reasons why a detector's precision is next to nothing; none where it is not."""
+    """Likely reasons why a detector's precision is next to nothing or undefined; none where it is neither."""
     ap50 = evaluation.metrics["AP50"]
-    if ap50 is None or ap50 >= SUSPICIOUS_AP50:
-        return []
-    recipe = detector.recipe
     reasons = list(evaluation.notes)
+    if ap50 is None or ap50 >= SUSPICIOUS_AP50:
+        return reasons
+    recipe = detector.recipe
     iteration = detector.metadata.get("iteration", "")
     if iteration.isdigit() and int(iteration) < recipe.schedule.iterations // 2:
         reasons.append(f"these weights are from iteration {iteration} of {recipe.schedule.iterations}: train on")

@@ -78,10 +78,13 @@ def test_a_model_on_its_recipes_data(fcos, tiny_detector, tmp_path, monkeypatch)
     assert json.loads(again.out)["metrics"] == told["metrics"]
 
 
-def test_unreadable_images_count_as_missed(fcos, tiny_detector, tmp_path):
+def test_unreadable_images_count_as_missed(fcos, tiny_detector, make_images, tmp_path):
+    make_images({"y.png": (80, 60)}, folder=".")
     (tmp_path / "x.png").write_bytes(b"bad")
     content = {
-        "images": [{"id": 1, "file_name": "x.png", "width": 80, "height": 60}],
+        "images": [
+            {"id": i, "file_name": f"{name}.png", "width": 80, "height": 60} for i, name in ((1, "x"), (2, "y"))
+        ],
         "categories": [{"id": i, "name": name} for i, name in enumerate(("cat", "dog", "owl"))],
         "annotations": [
             {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 30, 30], "area": 900, "iscrowd": 0},
@@ -94,6 +97,27 @@ def test_unreadable_images_count_as_missed(fcos, tiny_detector, tmp_path):
     assert told["metrics"]["AP"] == 0
     assert told["metrics"]["APl"] is None
     assert [failure["file_name"] for failure in told["failed"]] == ["x.png"]
+    (tmp_path / "y.png").unlink()
+    none = fcos("eval", tiny_detector, "--data", tmp_path / "data.json", "--out", tmp_path / "preds.json")
+    assert none.code == 3
+    assert "none of the 2 images could be read" in none.err
+    assert "predictions" not in none.err
+    assert not (tmp_path / "preds.json").exists()
+
+
+@pytest.mark.parametrize(("images", "code", "message"), [(1, 0, "has no objects to find"), (0, 3, "has no images")])
+def test_a_data_set_with_nothing_to_find(fcos, tiny_detector, make_images, tmp_path, images, code, message):
+    make_images({"x.png": (80, 60)}, folder=".")
+    content = {
+        "images": [{"id": 1, "file_name": "x.png", "width": 80, "height": 60}][:images],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(("cat", "dog", "owl"))],
+        "annotations": [],
+    }
+    (tmp_path / "data.json").write_text(json.dumps(content))
+    result = fcos("eval", tiny_detector, "--data", tmp_path / "data.json")
+    assert result.code == code
+    assert message in result.err
+    assert "no detection met" not in result.err
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,9 @@ def test_nothing_predicted_nothing_annotated_and_no_images(data, make_data):
         evaluation = evaluate(empty, rows)
         assert set(evaluation.metrics.values()) == {None}
         assert [c.boxes for c in evaluation.per_class] == [0, 0, 0]
+        assert evaluation.notes == ("test set has no objects to find: there is nothing to measure",)
+    crowds = evaluate(make_data(IMAGES, [(3, 2, (5, 5, 9, 9), True, 81.0)], CATEGORIES), perfect())
+    assert "no objects to find but 1 crowd regions" in crowds.notes[0]
     assert set(evaluate(make_data([], [], []), np.zeros((0, 7))).metrics.values()) == {None}
 
 
