@@ -74,8 +74,7 @@ class AugmentedPredictor(Predictor):
             seen = [image.flip(1) for image in images] if mirrored else images
             ready = self.model.preprocess(seen)
             outputs = self.network(ready.pixels)
-            sizes = ready.sizes.to(ready.pixels.device)
-            found = postprocess(outputs, sizes, self.model, self.test, suppress=False)
+            found = postprocess(outputs, ready.sizes, self.model, self.test, suppress=False)
             found = Detections(*(column.cpu() for column in found))
             boxes = found.boxes
             if mirrored:

@@ -118,7 +118,7 @@ def our_pass(data: DetectionData, predictor: Predictor) -> Pass:
         batch = predictor.model.preprocess([torch.from_numpy(np.array(one)) for one in resized])
         outputs = predictor.network(batch.pixels)
         clock("network")
-        found = postprocess(outputs, batch.sizes.to(device), predictor.model, test)
+        found = postprocess(outputs, batch.sizes, predictor.model, test)
         found.boxes.cpu()
         clock("nms")
         return clock.seconds()

@@ -134,7 +134,7 @@ class Predictor:
         """Detections, on the CPU, in a batch of images uint8 [H, W, 3] RGB that have their network size already."""
         batch = self.model.preprocess(images)
         outputs = self.network(batch.pixels)
-        found = postprocess(outputs, batch.sizes.to(batch.pixels.device), self.model, self.test)
+        found = postprocess(outputs, batch.sizes, self.model, self.test)
         if self.threshold is not None:
             found = above(found, self.threshold)
         return found

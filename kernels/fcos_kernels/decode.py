@@ -25,10 +25,13 @@ from fcos_kernels import decode_plain, dispatch
 from fcos_kernels.checks import (
     check_choice,
     check_levels,
+    check_locations,
+    check_number,
     check_outputs,
     check_positive,
     check_same_device,
     check_tensor,
+    check_whole,
 )
 from fcos_kernels.decode_types import Candidates, PaddedCandidates, Rule
 from fcos_kernels.loss_types import Outputs
@@ -115,13 +118,15 @@ def _checked(
     check_choice("threshold_on", rule.threshold_on, ("class", "score"))
     check_choice("rank_by", rule.rank_by, ("score", "class"))
     check_choice("score", rule.score, ("sqrt", "product"))
-    check_positive("strides", rule.strides)
     check_positive("units", rule.units)
+    check_number("threshold", rule.threshold)
+    check_whole("candidates", [rule.candidates])
     check_positive("candidates", [rule.candidates])
     branch = rule.quality in ("centerness", "iou")
     if branch and quality_logits is None:
         raise ValueError(f"quality_logits must be given with quality {rule.quality!r}")
     check_outputs(class_logits, box_outputs, quality_logits if branch else None)
+    check_locations([(x.shape[2], x.shape[3]) for x in class_logits], rule.strides, rule.starts)
     check_tensor("scales", scales, (torch.float32, torch.float64), [len(class_logits)])
     check_tensor("sizes", sizes, torch.int64, [class_logits[0].shape[0], 2])
     check_same_device(class_logits[0], scales=scales)

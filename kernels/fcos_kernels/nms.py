@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fcos_kernels import dispatch
-from fcos_kernels.checks import check_same_device, check_tensor
+from fcos_kernels.checks import check_number, check_same_device, check_tensor, check_whole
 from fcos_kernels.nms_plain import greedy
 
 _INTEGERS = (torch.int64, torch.int32)
@@ -44,7 +44,7 @@ def nms(
         int64 indices, by image, then descending score, then index.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong type, shape or device.
+        TypeError, ValueError: an argument of the wrong type, shape, device or size.
     """
     check_tensor("boxes", boxes, torch.float32, [None, 4])
     # not len(boxes), which torch.export takes for a constant
@@ -53,7 +53,7 @@ def nms(
     if images is not None:
         check_tensor("images", images, _INTEGERS, boxes.shape[:1])
     check_same_device(boxes, scores=scores, classes=classes, images=images)
-    _check_most(max_per_image)
+    _check_limits(iou_threshold, max_per_image)
     return _nms(boxes.detach(), scores.detach(), classes, images, float(iou_threshold), max_per_image)
 
 
@@ -71,18 +71,20 @@ def batched_nms(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: f
         int64 [N, M] rows of each image by descending score, ties by the lower row; -1 where there are no more.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong type, shape or device.
+        TypeError, ValueError: an argument of the wrong type, shape, device or size.
     """
     check_tensor("boxes", boxes, torch.float32, [None, None, 4])
     check_tensor("scores", scores, torch.float32, boxes.shape[:2])
     check_tensor("classes", classes, _INTEGERS, boxes.shape[:2])
     check_same_device(boxes, scores=scores, classes=classes)
-    _check_most(max_per_image)
+    _check_limits(iou_threshold, max_per_image)
     rows = max_per_image or boxes.shape[1]
     return _batched_nms(boxes.detach(), scores.detach(), classes, float(iou_threshold), rows)
 
 
-def _check_most(max_per_image: int) -> None:
+def _check_limits(iou_threshold: float, max_per_image: int) -> None:
+    check_number("iou_threshold", iou_threshold)
+    check_whole("max_per_image", [max_per_image])
     if max_per_image < 0:
         raise ValueError(f"max_per_image must be 0 (all) or above, not {max_per_image}")
 

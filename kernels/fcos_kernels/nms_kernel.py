@@ -153,7 +153,7 @@ def launch(
         classes: int64 or int32 [T].
         begins: int64 [N], the first row of each image.
         counts: int64 [N], the rows of each image; at most `longest`.
-        longest: bound on the counts, below 2^31.
+        longest: bound on the counts, below 4 million (a launch has no more tiles).
         threshold: IoU above which a box suppresses later ones of its class.
         most: columns of the result, the most boxes kept of an image.
 

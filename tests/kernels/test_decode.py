@@ -194,6 +194,10 @@ def test_extreme_outputs_give_boxes_within_the_image(activation, extreme):
         ({"rank_by": "box"}, ValueError, "rank_by must be one of"),
         ({"score": "mean"}, ValueError, "score must be one of"),
         ({"candidates": 0}, ValueError, "candidates must be above 0"),
+        ({"candidates": 10.0}, TypeError, "candidates must be whole"),
+        ({"threshold": math.nan}, ValueError, "threshold must be finite"),
+        ({"starts": [4.5, 8]}, TypeError, "starts must be whole"),
+        ({"strides": [8, 0]}, ValueError, "strides must be above 0"),
     ],
 )
 def test_bad_choices_are_named(change, error, words):

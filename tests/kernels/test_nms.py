@@ -39,7 +39,7 @@ def dense(boxes, classes, threshold):
 
 @given(
     rows,
-    st.sampled_from([-1.0, 0.0, 0.3, 0.5, 0.6, 1.0, float("nan")]),
+    st.sampled_from([-1.0, 0.0, 0.3, 0.5, 0.6, 1.0, 2.0]),
     st.sampled_from([0, 1, 3]),
     st.sampled_from([2, 4, 512]),
     st.sampled_from([0, 256]),
@@ -144,6 +144,12 @@ def test_bad_input_is_named():
         nms(boxes, scores, classes[:1], 0.5)
     with pytest.raises(ValueError, match="max_per_image"):
         nms(boxes, scores, classes, 0.5, max_per_image=-1)
+    with pytest.raises(TypeError, match="max_per_image must be whole"):
+        nms(boxes, scores, classes, 0.5, max_per_image=2.0)
+    with pytest.raises(ValueError, match="iou_threshold must be finite, not nan"):
+        nms(boxes, scores, classes, float("nan"))
+    with pytest.raises(TypeError, match="iou_threshold must be a number, not str"):
+        batched_nms(boxes[None], scores[None], classes[None], "0.5", 3)
     with pytest.raises(TypeError, match="images must be int64 or int32"):
         nms(boxes, scores, classes, 0.5, images=scores)
     with pytest.raises(ValueError, match=r"boxes must have shape \[any, any, 4\]"):

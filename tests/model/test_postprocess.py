@@ -183,3 +183,19 @@ def test_nothing_found_on_the_padded_route():
         got = postprocess(silent, torch.tensor([[64, 96], [64, 96]]), model, Limits())
     assert [len(column) for column in got] == [0] * 6
     assert (got.boxes.shape, got.location.shape) == ((0, 4), (0, 2))
+
+
+def test_both_routes_hand_on_what_is_no_number():
+    """So that it is counted, whatever the device."""
+    pytest.importorskip("triton")
+    model, sizes, test = make_model(), torch.tensor([[64, 96]]), Limits()
+    outputs = make_outputs(model, images=1)
+    outputs.quality_logits[0][0, 0, 2] = math.nan
+    outputs.box_outputs[0][0, :, 3] = math.nan
+    plain = postprocess(outputs, sizes, model, test)
+    with dispatch.using("triton"):
+        found = postprocess(outputs, sizes, model, test)
+    assert plain.scores.isnan().any()
+    assert plain.boxes.isnan().any()
+    for ours, theirs in zip(found, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-4, equal_nan=True)
