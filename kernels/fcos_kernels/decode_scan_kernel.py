@@ -14,7 +14,7 @@ within the margin, or its score was too low.
 import triton
 import triton.language as tl
 
-from fcos_kernels.loss_tiles import at
+from fcos_kernels.levels_kernel import at, level_of
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 LOG2_E_REST = tl.constexpr(1.92596298909109e-08)
@@ -101,16 +101,6 @@ def _decode_compact_kernel(
         b_bits = b_rank.to(tl.int32, bitcast=True) & LAST_PLACE
         b_key = (b_bits.to(tl.int64) << 32) | ((o_cell * CLASSES + b_label) ^ LAST_PLACE).to(tl.int64)
         tl.store(p_keys + image * tl.cast(row, tl.int64) + b_place, tl.where(b_passes, b_key, 0), mask=m_x)
-
-
-@triton.jit
-def level_of(firsts, place, LEVELS: tl.constexpr):
-    """The last level whose first program is not after `place`; levels without programs are none."""
-    level = 0
-    place = place.to(tl.float32)
-    for other in tl.static_range(1, LEVELS):
-        level = tl.where(place >= firsts[other], other, level)
-    return level
 
 
 @triton.jit

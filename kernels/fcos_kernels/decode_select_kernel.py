@@ -10,8 +10,8 @@ all keys of one level of one image.
 import triton
 import triton.language as tl
 
-from fcos_kernels.decode_scan_kernel import LAST_PLACE, distances, level_of, quality, score_of, sigmoid
-from fcos_kernels.loss_tiles import at
+from fcos_kernels.decode_scan_kernel import LAST_PLACE, distances, quality, score_of, sigmoid
+from fcos_kernels.levels_kernel import at, level_of
 
 BINS = tl.constexpr(256)
 

@@ -14,11 +14,11 @@ from fcos_kernels.group_norm_relu_shared_kernel import (
     _channels,
     _load_run,
     _passed,
-    _pick,
     _place,
     _sizes,
     _store_run,
 )
+from fcos_kernels.levels_kernel import at
 
 
 @triton.jit(do_not_specialize=["images"])
@@ -44,8 +44,8 @@ def _group_norm_relu_sums_kernel(
     """Of every block: sums of dy' and of dy' xhat of each channel, to [blocks, C]."""
     block = tl.program_id(0)
     level, image, within, locations = _place(levels, block, LEVELS)
-    p_x = _pick(p_xs, level, LEVELS)
-    p_dy = _pick(p_dys, level, LEVELS)
+    p_x = at(p_xs, level, LEVELS)
+    p_dy = at(p_dys, level, LEVELS)
     begin = within * (RUN * TILES)
     row = level * images + image
     o_partial = block.to(tl.int64) * C
@@ -147,9 +147,9 @@ def _group_norm_relu_bwd_kernel(
     """dx = rstd (weight dy' - across - xhat along) of one block."""
     block = tl.num_programs(0) - 1 - tl.program_id(0)
     level, image, within, locations = _place(levels, block, LEVELS)
-    p_x = _pick(p_xs, level, LEVELS)
-    p_dy = _pick(p_dys, level, LEVELS)
-    p_dx = _pick(p_dxs, level, LEVELS)
+    p_x = at(p_xs, level, LEVELS)
+    p_dy = at(p_dys, level, LEVELS)
+    p_dx = at(p_dxs, level, LEVELS)
     begin = within * RUN
     row = level * images + image
     if LAST:

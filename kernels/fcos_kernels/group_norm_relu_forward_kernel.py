@@ -13,11 +13,11 @@ from fcos_kernels.group_norm_relu_shared_kernel import (
     _affine,
     _channels,
     _load_run,
-    _pick,
     _place,
     _sizes,
     _store_run,
 )
+from fcos_kernels.levels_kernel import at
 
 
 @triton.jit
@@ -36,7 +36,7 @@ def _group_norm_relu_stats_kernel(
     """Of every block: mean and M2 of each channel, to [blocks, C]."""
     block = tl.program_id(0)
     level, image, within, locations = _place(levels, block, LEVELS)
-    p_x = _pick(p_xs, level, LEVELS)
+    p_x = at(p_xs, level, LEVELS)
     begin = within * (RUN * TILES)
     o_partial = block.to(tl.int64) * C
     if LAST:
@@ -143,8 +143,8 @@ def _group_norm_relu_fwd_kernel(
     """max(xhat weight + bias, 0) of one block."""
     block = tl.num_programs(0) - 1 - tl.program_id(0)
     level, image, within, locations = _place(levels, block, LEVELS)
-    p_x = _pick(p_xs, level, LEVELS)
-    p_y = _pick(p_ys, level, LEVELS)
+    p_x = at(p_xs, level, LEVELS)
+    p_y = at(p_ys, level, LEVELS)
     begin = within * RUN
     row = level * images + image
     if LAST:

@@ -28,8 +28,7 @@ LAST_BYTES, CONTIGUOUS_BYTES = 16384, 8192
 TILES = 4
 """Tiles of a channels-last block whose statistics one program finds."""
 MOST = 2**24
-"""Whole numbers below are exact in float32. Sizes of levels go to the kernels as floats, in tuples: nothing is uploaded
-to the GPU, and no size of image makes Triton compile a kernel anew."""
+"""Whole numbers below are exact in float32: sizes of levels go to the kernels as floats (`levels_kernel.py`)."""
 MERGED_AT_ONCE = 512
 """Partial results a merging program holds."""
 WARPS = 4

@@ -9,13 +9,13 @@ image by image, so that partial results are [blocks, C], whatever the layout.
 import triton
 import triton.language as tl
 
+from fcos_kernels.levels_kernel import at, level_of
+
 
 @triton.jit
 def _place(levels, block, LEVELS: tl.constexpr):
     """Level, image, block within the image and locations of the image, of a block's number."""
-    level = 0
-    for i in tl.static_range(1, LEVELS):
-        level += (block.to(tl.float32) >= levels[0][i]).to(tl.int32)
+    level = level_of(levels[0], block, LEVELS)
     first, per_image, locations = _sizes(levels, level, LEVELS)
     image = (block - first) // per_image
     return level, image, (block - first) % per_image, locations
@@ -23,20 +23,10 @@ def _place(levels, block, LEVELS: tl.constexpr):
 
 @triton.jit
 def _sizes(levels, level, LEVELS: tl.constexpr):
-    """Number of the first block, blocks and locations of an image. They come as floats: see the launcher."""
-    first = tl.cast(_pick(levels[0], level, LEVELS), tl.int32)
-    per_image = tl.cast(_pick(levels[1], level, LEVELS), tl.int32)
-    return first, per_image, tl.cast(_pick(levels[2], level, LEVELS), tl.int32)
-
-
-@triton.jit
-def _pick(values, level, LEVELS: tl.constexpr):
-    """Entry of a tuple, by a level known when the program runs."""
-    value = values[0]
-    for i in tl.static_range(1, LEVELS):
-        if level == i:
-            value = values[i]
-    return value
+    """Number of the first block, blocks and locations of an image."""
+    first = tl.cast(at(levels[0], level, LEVELS), tl.int32)
+    per_image = tl.cast(at(levels[1], level, LEVELS), tl.int32)
+    return first, per_image, tl.cast(at(levels[2], level, LEVELS), tl.int32)
 
 
 @triton.jit

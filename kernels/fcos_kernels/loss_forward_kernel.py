@@ -15,7 +15,8 @@ divides by the normalisers: the losses are the same on every run, bit for bit. N
 import triton
 import triton.language as tl
 
-from fcos_kernels.loss_tiles import at, box_block, class_line, class_planes, class_tile
+from fcos_kernels.levels_kernel import at, level_of
+from fcos_kernels.loss_tiles import box_block, class_line, class_planes, class_tile
 
 
 @triton.jit
@@ -64,7 +65,7 @@ def _detection_loss_fwd_kernel(
         positives = tl.load(p_positives).to(tl.float32)
     if program < box_programs:
         if p_boxes_out is not None:
-            level = _level(box_first, program, LEVELS)
+            level = level_of(box_first, program, LEVELS)
             own = tl.cast(at(cells, level, LEVELS), tl.int32)
             box, quality, for_scale = box_block(
                 p_boxes_out,
@@ -99,7 +100,7 @@ def _detection_loss_fwd_kernel(
             tl.store(p_part + parts, quality)
             tl.store(p_part + 2 * parts, for_scale)
     else:
-        level = _level(class_first, program - box_programs, LEVELS)
+        level = level_of(class_first, program - box_programs, LEVELS)
         # float16 gradients wait for the incoming one without their normaliser: they would be lost
         if p_classes[0].dtype.element_ty != tl.float16:
             gain /= positives
@@ -125,16 +126,6 @@ def _detection_loss_fwd_kernel(
             NEAR,
         )
         tl.store(p_part + 2 * box_programs.to(tl.int64) * images, total)
-
-
-@triton.jit
-def _level(firsts, place, LEVELS: tl.constexpr):
-    """The last level whose first program is not after `place`; levels without programs are none."""
-    level = 0
-    place = place.to(tl.float32)
-    for other in tl.static_range(1, LEVELS):
-        level = tl.where(place >= firsts[other], other, level)
-    return level
 
 
 @triton.jit

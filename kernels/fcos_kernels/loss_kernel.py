@@ -20,8 +20,7 @@ WARPS = 4
 ADD_BLOCK, ADD_WARPS = 1024, 4
 MOST_IMAGES = 2**16
 MOST = 2**24
-"""Whole numbers below are exact in float32. Numbers go to the kernels as floats, in tuples: for whole numbers that are
-1 or multiples of 16, so for every size of image, Triton compiles a kernel anew."""
+"""Whole numbers below are exact in float32: sizes of levels go to the kernels as floats (`levels_kernel.py`)."""
 
 
 class _Cut(NamedTuple):

@@ -3,20 +3,11 @@
 import triton
 import triton.language as tl
 
+from fcos_kernels.levels_kernel import at
 from fcos_kernels.loss_math import activate, background_focal, box_terms, centerness, sigmoid_parts
 
 BACKGROUND = tl.constexpr(-1)
 IGNORED = tl.constexpr(-2)
-
-
-@triton.jit
-def at(values, place, LEVELS: tl.constexpr):
-    """Entry of a tuple, by a place known when the program runs."""
-    value = values[0]
-    for level in tl.static_range(1, LEVELS):
-        if place == level:
-            value = values[level]
-    return value
 
 
 @triton.jit
