@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from fcos_kernels.variants import Variant
 
@@ -174,14 +173,6 @@ def _line(result: Compiled) -> str:
         f"{name:<60} {result.dtype:<9} {result.target:<7} {result.registers:>4} registers "
         f"{result.spills:>3} spilled {result.shared:>6} shared  {wide}".rstrip()
     )
-
-
-def versions() -> dict[str, Any]:
-    """Of triton and torch, for tables."""
-    import torch
-    import triton
-
-    return {"triton": triton.__version__, "torch": torch.__version__}
 
 
 if __name__ == "__main__":

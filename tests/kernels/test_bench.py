@@ -3,8 +3,9 @@ import json
 import pytest
 import torch
 
+from fcos_kernels import aot
 from fcos_kernels.bench import __main__ as command
-from fcos_kernels.bench import cases, timing
+from fcos_kernels.bench import cases, table, timing
 
 CPU = torch.device("cpu")
 
@@ -60,3 +61,34 @@ def test_bytes_of_a_coco_step():
     logits = 2 * 2 * size.images * size.locations * cases.CLASSES
     assert logits == pytest.approx(115e6, rel=0.01)
     assert 4 * size.images * size.locations == pytest.approx(1.4e6, rel=0.03)
+
+
+def test_its_table(small, tmp_path, capsys):
+    file = tmp_path / "figures.json"
+    run("assign", "nms", "--json", str(file))
+    found = json.loads(file.read_text())
+    found["results"][0]["ms"]["ours"] |= {"median": 2.5, "fastest": 2.25, "slowest": 3.0}
+    found["results"][0] |= {"times_floor": 12.345}
+    found["results"][0]["ratio_to_ours"]["eager"] = 3.21
+    file.write_text(json.dumps(found))
+    capsys.readouterr()
+    assert table.main([str(file)]) == 0
+    about, _, head, rule, first, *rows, _, _ = capsys.readouterr().out.split("\n")
+    assert "date " in about
+    assert head.count("|") == rule.count("|") == first.count("|")
+    assert first.startswith(f"| `assign` | {found['results'][0]['size']} | 2.5 ms (2.25 to 3) | 12.3 | 3.2x |")
+    assert len(rows) == len(found["results"]) - 1
+
+
+def test_the_table_of_what_is_compiled(tmp_path, capsys):
+    usual = {"kernel": "_a_kernel", "variant": "", "dtype": "float32", "spills": 0, "shared": 1024}
+    rows = [usual | {"target": target, "registers": 40 + place} for place, target in enumerate(aot.TARGETS)]
+    rows += [row | {"dtype": "bfloat16", "registers": row["registers"] + 10, "spills": 8} for row in rows[:1]]
+    file = tmp_path / "aot.json"
+    file.write_text(json.dumps(rows))
+    assert table.main([str(file)]) == 0
+    assert "| `_a_kernel` | float32, bfloat16 | 5 | 50 | 41 | 42 | 43 | 1024 | 8 |" in capsys.readouterr().out
+    file.write_text("{}")
+    with pytest.raises(SystemExit):
+        table.main([str(file)])
+    assert "is no result of the benchmark or of aot" in capsys.readouterr().err
