@@ -11,6 +11,7 @@ rounding, else -softplus(x). Reads the logits once and writes the gradient once.
 float64 logits); the sums of the chunks are added in float64. On a GPU a Triton kernel does it (`loss_kernel.py`).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -134,11 +135,19 @@ def focal_sum(
         grad_scale: scalar on the logits' device.
         grad: as `torch.empty_like(logits)`.
     """
-    total = background_sum(logits, ignored, alpha, gamma, grad_scale, grad)
+    total = background_sum(logits, ignored, alpha, gamma, background_scratch([logits]), grad_scale, grad)
     gain, slope = positive_terms(logits[positives].to(compute_dtype(logits)), alpha, gamma)
     if grad is not None and grad_scale is not None:
         grad[positives] = (slope * grad_scale).to(grad.dtype)
     return total + gain.sum(dtype=torch.float64)
+
+
+def background_scratch(outputs: Sequence[Tensor]) -> Tensor:
+    """Room for three chunks, for `background_sum` of each of these: a fresh page of memory costs as much as its use."""
+    x = outputs[0]
+    chunk = CPU_CHUNK_PER_THREAD * torch.get_num_threads() if x.device.type == "cpu" else DEVICE_CHUNK
+    largest = max(each.numel() for each in outputs)
+    return torch.empty(3, max(min(chunk, largest), 1), dtype=compute_dtype(x), device=x.device)
 
 
 def background_sum(
@@ -146,6 +155,7 @@ def background_sum(
     ignored: Tensor | None,
     alpha: float,
     gamma: float,
+    scratch: Tensor,
     grad_scale: Tensor | None = None,
     grad: Tensor | None = None,
 ) -> Tensor:
@@ -155,7 +165,7 @@ def background_sum(
         logits = (logits.clone() if grad is None else grad.copy_(logits)).masked_fill_(ignored, -torch.inf)
     scale = None if grad_scale is None else grad_scale * (1 - alpha)
     line = None if grad is None else _line(grad)
-    return _background(_line(logits), line, gamma, scale) * (1 - alpha)
+    return _background(_line(logits), line, gamma, scale, scratch) * (1 - alpha)
 
 
 def positive_terms(chosen: Tensor, alpha: float, gamma: float) -> tuple[Tensor, Tensor]:
@@ -177,15 +187,13 @@ def _line(tensor: Tensor) -> Tensor:
     return tensor.view(-1) if tensor.is_contiguous() else tensor.permute(0, 2, 3, 1).view(-1)
 
 
-def _background(logits: Tensor, grad: Tensor | None, gamma: float, scale: Tensor | None) -> Tensor:
+def _background(logits: Tensor, grad: Tensor | None, gamma: float, scale: Tensor | None, scratch: Tensor) -> Tensor:
     """Sum of -p^g log(1 - p) over a line of logits, float64 scalar; writes its derivative times `scale` into `grad`.
 
     With w = p^g and t = w log(1 - p) the derivative is p w - g (1 - p) t.
     """
-    dtype = compute_dtype(logits)
+    dtype, chunk = scratch.dtype, scratch.shape[1]
     on_cpu = logits.device.type == "cpu"
-    chunk = CPU_CHUNK_PER_THREAD * torch.get_num_threads() if on_cpu else DEVICE_CHUNK
-    scratch = torch.empty(3, min(chunk, max(logits.numel(), 1)), dtype=dtype, device=logits.device)
     total = torch.zeros((), dtype=torch.float64, device=logits.device)
     for begin in range(0, logits.numel(), chunk):
         x = logits[begin : begin + chunk]

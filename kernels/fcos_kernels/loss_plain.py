@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fcos_kernels.box_loss import box_terms
 from fcos_kernels.checks import check_labels, check_rows
-from fcos_kernels.focal_loss import background_sum, compute_dtype, positive_terms
+from fcos_kernels.focal_loss import background_scratch, background_sum, compute_dtype, positive_terms
 from fcos_kernels.locations import centerness, distances, positives_by_level, split_locations
 from fcos_kernels.loss_types import FLOAT16_GAIN, MAX_DISTANCE, MAX_EXPONENT, Gradients, Outputs, Settings, Targets
 
@@ -27,6 +27,7 @@ def losses(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gr
     any_ignored = bool((index == -2).any())
     half = outputs.classes[0].dtype == torch.float16
     class_scale = index.new_full((), FLOAT16_GAIN, dtype=dtype) if half else positives.to(dtype).reciprocal()
+    scratch = background_scratch(outputs.classes)
     begin = 0
     for level, (image, location, row) in enumerate(positives_by_level(index, grids)):
         rows, columns = grids[level]
@@ -38,7 +39,7 @@ def losses(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gr
         if any_ignored:
             ignored = (index[:, begin : begin + rows * columns] == -2).view(-1, 1, rows, columns)
         grad = gradients.classes[level] if gradients.classes else None
-        class_total += background_sum(logits, ignored, settings.alpha, settings.gamma, class_scale, grad)
+        class_total += background_sum(logits, ignored, settings.alpha, settings.gamma, scratch, class_scale, grad)
         begin += rows * columns
 
         chosen.append(logits[class_cells[-1]].to(dtype))
