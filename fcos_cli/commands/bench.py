@@ -120,19 +120,11 @@ def _show_commands(runs: "Sequence[Run]") -> None:
 def _machine() -> dict[str, Any]:
     import numpy as np
 
+    from fcos_kernels.bench.machine import processor
+
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
-
-
-def processor() -> str:
-    """The processor's name, in the system's words."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()

@@ -158,7 +158,7 @@ def _machine(predictor: "Predictor") -> dict[str, Any]:
 
     import torch
 
-    from fcos_cli.commands.bench import processor
+    from fcos_kernels.bench.machine import processor
 
     device = predictor.model.device
     return {

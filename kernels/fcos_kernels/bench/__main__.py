@@ -14,6 +14,7 @@ import torch
 
 from fcos_kernels import dispatch
 from fcos_kernels.bench.cases import CASES, Case
+from fcos_kernels.bench.machine import processor
 from fcos_kernels.bench.timing import as_graph, copy_bandwidth, time_all
 
 WRONG_NUMBERS = 5
@@ -90,7 +91,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         found["device"] = torch.cuda.get_device_name(device)
         found["cuda"] = torch.version.cuda or torch.version.hip
     else:
-        found["device"] = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+        found["device"] = f"{processor()}, {torch.get_num_threads()} threads"
     found["torch"] = torch.__version__
     if dispatch.has_triton():
         from importlib.metadata import version
