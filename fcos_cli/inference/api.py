@@ -97,6 +97,10 @@ class Model:
         self._prepared: tuple[tuple[Any, ...], Predictor] | None = None
         choose_precision(_known(precision), choose_device(device))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: without the prepared copy of the network, which it makes anew."""
+        return self.__dict__ | {"_prepared": None}
+
     def __repr__(self) -> str:
         return f"<Model {self.detector.path}: {len(self.names)} classes>"
 

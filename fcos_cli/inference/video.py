@@ -198,7 +198,5 @@ def _pyav() -> Any:
     try:
         import av
     except ImportError:
-        raise SetupError(
-            "videos and cameras need PyAV, which is not installed", "pip install 'fcos-toolkit[video]'"
-        ) from None
+        raise SetupError("videos and cameras need PyAV, which is not installed", "pip install av") from None
     return av

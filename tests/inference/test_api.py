@@ -1,6 +1,7 @@
 """`from fcos_cli import load`: every form of an image gives what `fcos predict` writes; mistakes are told."""
 
 import json
+import pickle
 import subprocess
 import sys
 import traceback
@@ -226,3 +227,11 @@ def test_how_it_looks(model, photo):
     assert (np.asarray(picture) != read_image(photo)).any()
     same_picture = model.predict(read_image(photo), threshold=0.3).draw()
     assert np.array_equal(np.asarray(picture), np.asarray(same_picture))
+
+
+def test_it_goes_to_other_processes(model, photo):
+    wanted = model.predict(photo)
+    found = pickle.loads(pickle.dumps(model)).predict(photo)
+    assert len(found) == len(wanted) > 0
+    assert np.array_equal(found.boxes, wanted.boxes)
+    assert np.array_equal(found.scores, wanted.scores)
