@@ -25,7 +25,7 @@ FLOORS = (
 )
 HEIGHT = {package: height for height, packages in enumerate(FLOORS) for package in packages}
 WITHOUT_TORCH = ("commands", "data", "stats", "recipe", "geometry", "evaluation", "report", "errors", "files", "app")
-NEEDS_TORCH = {"fcos_cli.data.loader"}
+NEEDS_TORCH = {f"fcos_cli.data.{name}" for name in ("tensors", "processes", "loader", "eval_loader")}
 
 
 def sources(top, base=ROOT):

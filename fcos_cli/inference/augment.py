@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from fcos_cli.data.images import threads
-from fcos_cli.data.loader import Batch
 from fcos_cli.data.records import DetectionData
+from fcos_cli.data.tensors import Batch
 from fcos_cli.data.transforms import resize
 from fcos_cli.geometry.resize import padded_size, resized_size
 from fcos_cli.inference.predictor import Predictor, above

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fcos_cli.data.loader import Batch, eval_batches
+from fcos_cli.data.eval_loader import eval_batches
 from fcos_cli.data.records import DetectionData
+from fcos_cli.data.tensors import Batch
 from fcos_cli.errors import DataError
 from fcos_cli.inference.network import as_it_stands, prepare
 from fcos_cli.inference.video import Frames

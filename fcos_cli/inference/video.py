@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from fcos_cli.data.ahead import drawn_ahead, groups_ahead
-from fcos_cli.data.loader import Batch, choose_workers, eval_batch
+from fcos_cli.data.processes import choose_workers
 from fcos_cli.data.records import Categories, DetectionData
+from fcos_cli.data.tensors import Batch, prepared_batch
 from fcos_cli.data.transforms import Prepared, prepare
 from fcos_cli.errors import DataError, SetupError
 
@@ -85,9 +86,9 @@ class Frames:
         frames = drawn_ahead(self._decode(data, done, broken), limit=batch_size)
         threads = choose_workers(-1)
         for samples in groups_ahead(_grouped(frames, batch_size), resized, threads=threads, ahead=1):
-            yield eval_batch(data, samples)
+            yield prepared_batch(data, samples)
         if broken:
-            yield eval_batch(data, [], broken)
+            yield prepared_batch(data, [], broken)
 
     def _decode(
         self, data: DetectionData, done: np.ndarray | None, broken: list[tuple[str, str]]

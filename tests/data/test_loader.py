@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from fcos_cli.data import eval_loader
 from fcos_cli.data import loader as loader_module
 from fcos_cli.data.datasets import image_files
-from fcos_cli.data.loader import Batch, TrainLoader, eval_batches, shape_groups
+from fcos_cli.data.eval_loader import eval_batches, shape_groups
+from fcos_cli.data.loader import TrainLoader
 from fcos_cli.data.records import DetectionData
 from fcos_cli.data.shapes import shapes_data
+from fcos_cli.data.tensors import Batch
 from fcos_cli.errors import DataError, UsageError
 from fcos_cli.recipe.schema import DataConfig
 
@@ -309,7 +312,7 @@ def test_evaluation_of_files_groups_them_by_their_headers(make_images, monkeypat
     assert [name for batch in batches for name, _ in batch.failed] == ["5.png"]
     mixed = [batch for batch in batches if len({image.shape for image in batch.images}) > 1]
     assert len(mixed) <= 2
-    monkeypatch.setattr(loader_module, "HEADERS_AT_ONCE", 3)
+    monkeypatch.setattr(eval_loader, "HEADERS_AT_ONCE", 3)
     stretches = [batch.indices for batch in eval_batches(files, 100, 160, 2, workers=1)]
     assert sorted(stretches[0] + stretches[1]) == [0, 1, 2]
 

@@ -12,7 +12,9 @@ from itertools import islice
 import pytest
 import torch
 
-from fcos_cli.data.loader import TrainLoader, choose_workers, eval_batches
+from fcos_cli.data.eval_loader import eval_batches
+from fcos_cli.data.loader import TrainLoader
+from fcos_cli.data.processes import choose_workers
 from fcos_cli.data.records import DetectionData
 from fcos_cli.data.shapes import shapes_data
 from fcos_cli.errors import SetupError
