@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from fcos_cli.commands.options import DeviceOption, KeysOption, PrecisionOption
 from fcos_cli.errors import SetupError, UsageError
 from fcos_cli.recipe.schema import Precision
 from fcos_cli.report import console
@@ -32,15 +33,13 @@ def predict(
     ] = SYNTHETIC,
     batch_size: Annotated[str, typer.Option(metavar="N,...", help="Images a pass, each measured.")] = "1",
     runs: Annotated[int, typer.Option(min=1, help="Timed passes of each; the median counts.")] = 3,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    precision: Annotated[Precision, typer.Option(help="auto takes bfloat16 where the device is fast at it.")] = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
     against: Annotated[
         Literal["torchvision"] | None,
         typer.Option(help="Take turns with torchvision's FCOS R-50 in float32, random weights.", show_default=False),
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")
-    ] = None,
+    overrides: KeysOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Detection: images/s, where the time of an image goes, and memory.

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from fcos_cli.commands.options import DeviceOption, KeysOption, PrecisionOption
 from fcos_cli.errors import SetupError
-from fcos_cli.recipe.schema import Precision
 from fcos_cli.report import console
 
 if TYPE_CHECKING:
@@ -23,15 +23,13 @@ def train(
     ] = None,
     classes: Annotated[int, typer.Option(min=1, help="Classes of the detector.")] = COCO_CLASSES,
     runs: Annotated[int, typer.Option(min=1, help="Timed steps; the median counts.")] = 10,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    precision: Annotated[Precision, typer.Option(help="auto takes bfloat16 where the device is fast at it.")] = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
     against: Annotated[
         Literal["torchvision"] | None,
         typer.Option(help="Also time torchvision's FCOS R-50 on the same batch.", show_default=False),
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")
-    ] = None,
+    overrides: KeysOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """A training step: images/s, memory, and where the time goes.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fcos_cli.commands.options import DeviceOption
 from fcos_cli.errors import DataError, UsageError
 from fcos_cli.recipe.schema import Precision
 from fcos_cli.report import console
@@ -36,7 +37,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Evaluate this COCO result list instead of a model.", show_default=False),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: DeviceOption = "auto",
     precision: Annotated[
         Precision | None,
         typer.Option(help="auto: bfloat16 where it is fast (default: what it trained in).", show_default=False),

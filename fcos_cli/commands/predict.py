@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fcos_cli.commands.options import DeviceOption
 from fcos_cli.errors import DataError, UsageError
 from fcos_cli.recipe.schema import Precision
 from fcos_cli.report import console
@@ -75,7 +76,7 @@ def predict(
             "--locations", help="Also write the pyramid level and the location that each detection came from."
         ),
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: DeviceOption = "auto",
     precision: Annotated[Precision, typer.Option(help="auto takes bfloat16 where the device is fast at it.")] = "auto",
     batch_size: Annotated[
         int | None,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fcos_cli.commands.options import DeviceOption
 from fcos_cli.errors import UsageError
 from fcos_cli.report import console
 
@@ -30,7 +31,7 @@ def train(
         str | None,
         typer.Option("--resume", metavar="[RUN]", help="Go on with a run; without RUN, the newest one of the recipe."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: DeviceOption = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and do two steps; write nothing.")
     ] = False,
