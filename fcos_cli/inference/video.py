@@ -73,7 +73,7 @@ class Frames:
     def batches(
         self, data: DetectionData, short_side: int, long_side: int, batch_size: int, done: np.ndarray | None = None
     ) -> Iterator[Batch]:
-        """As `loader.eval_batches`, in the order of the frames. What is broken ends the video, and is named."""
+        """As `eval_loader.eval_batches`, in the order of the frames. What is broken ends the video, and is named."""
         broken: list[tuple[str, str]] = []
 
         def resized(item: tuple[int, np.ndarray]) -> tuple[int, Prepared]:

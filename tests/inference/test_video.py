@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -66,6 +67,31 @@ def test_few_frames_are_in_memory(clip):
     assert 2 <= most <= 2 * 3
     with pytest.raises(DataError, match="in their order"):
         data.read(0)
+
+
+@pytest.mark.parametrize("clockwise", [90, 180, 270])
+def test_a_phone_held_upright(tmp_path, clockwise):
+    """Phones store the picture as the sensor sees it, and how it is turned as the track's matrix."""
+    av = pytest.importorskip("av")
+    path = tmp_path / "phone.mp4"
+    stored = np.zeros((SIZE[1], SIZE[0], 3), dtype=np.uint8)
+    stored[:, : SIZE[0] // 2] = 255  # white on the left
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
+        container.mux(stream.encode())
+    content = bytearray(path.read_bytes())
+    cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[clockwise]
+    matrix = struct.pack(">9i", cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30)
+    place = content.index(b"tkhd") + 44  # ISO/IEC 14496-12, 8.3.2: what stands before the matrix
+    content[place : place + 36] = matrix
+    path.write_bytes(content)
+
+    (batch,) = open_sources([str(path)]).reader.batches(open_sources([str(path)]), 64, 96, 1)
+    wanted = np.rot90(stored, -clockwise // 90)
+    assert batch.original_sizes.tolist() == [[wanted.shape[1], wanted.shape[0]]]
+    np.testing.assert_allclose(batch.images[0].numpy().astype(int), wanted.astype(int), atol=40)
 
 
 def test_a_video_that_breaks_off_gives_what_it_has_and_says_so(tmp_path):
