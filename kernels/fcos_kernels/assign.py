@@ -56,7 +56,7 @@ def assign(
     ignore: Tensor | None = None,
     count_candidates: bool = False,
 ) -> Assignment:
-    """Assign the locations of a batch to its boxes. Not differentiable; nothing waits for a GPU.
+    """Assign the locations of a batch to its boxes. Not differentiable; with Triton nothing waits for a GPU.
 
     Args:
         boxes: float32 [T, 4] xyxy in input pixels, image after image.

@@ -43,9 +43,12 @@ def assign_in_chunks(
     ignore: Tensor | None,
     count_candidates: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Index and candidates of `assign` on any device: every location against BOXES_PER_CHUNK boxes at a time."""
+    """Index and candidates of `assign` on any device: every location against BOXES_PER_CHUNK boxes at a time.
+
+    Offsets are kept within the boxes, whatever they are.
+    """
     field = _Field.build(grids, strides, starts, ranges, radius, boxes.device)
-    bounds = offsets.tolist()
+    bounds = offsets.clamp(0, len(boxes)).tolist()
     images, locations = len(bounds) - 1, len(field.x)
     index = torch.full((images, locations), -1, dtype=torch.int32, device=boxes.device)
     candidates = torch.zeros_like(index) if count_candidates else None

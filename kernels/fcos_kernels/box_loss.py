@@ -12,7 +12,7 @@ A box is its distances l, t, r, b from the location. With w = l + r, h = t + b a
     ciou:       diou + a v,   v = 4 / pi^2 (atan(w' / h') - atan(w / h))^2,   a = v / (1 - J + v + 1e-7), a constant
 
 Below the floor of -log J the gradient is 0. Where two distances are equal, min and max pass half of the gradient on.
-All is finite for distances from 0 to 1e17 against targets above 0.
+All is finite for distances from 0 to 1e17 against targets from 1e-12 to 1e17: areas that float32 holds.
 """
 
 import math
@@ -55,9 +55,9 @@ def box_loss(
         TypeError, ValueError: an argument of the wrong type, shape, device or name.
     """
     check_tensor("predicted", predicted, LOGIT_DTYPES, [None, 4])
-    check_tensor("target", target, LOGIT_DTYPES, [len(predicted), 4])
+    check_tensor("target", target, LOGIT_DTYPES, [predicted.shape[0], 4])
     if weights is not None:
-        check_tensor("weights", weights, LOGIT_DTYPES, [len(predicted)])
+        check_tensor("weights", weights, LOGIT_DTYPES, [predicted.shape[0]])
     check_same_device(predicted, target=target, weights=weights)
     check_choice("kind", kind, KINDS)
     check_number("smoothing", smoothing, least=0)
@@ -74,7 +74,7 @@ class _BoxLoss(torch.autograd.Function):
         with torch.autocast(predicted.device.type, enabled=False):
             terms = box_terms(predicted.to(dtype), target.to(dtype), kind, smoothing)
             factor = torch.ones_like(terms.loss) if weights is None else weights.to(dtype)
-            ctx.save_for_backward((terms.gradient * factor[:, None]).to(predicted.dtype))
+            ctx.save_for_backward((terms.gradient * factor.unsqueeze(1)).to(predicted.dtype))
             return (terms.loss * factor).sum(dtype=torch.float64).to(dtype)
 
     @staticmethod
@@ -87,49 +87,50 @@ class _BoxLoss(torch.autograd.Function):
 
 def box_terms(predicted: Tensor, target: Tensor, kind: str, smoothing: float) -> BoxTerms:
     """Loss, gradient and plain IoU of each pair of boxes [P, 4]; float32 or float64."""
-    size = predicted[:, :2] + predicted[:, 2:]
-    target_size = target[:, :2] + target[:, 2:]
-    smaller = torch.minimum(predicted, target)
-    shared = smaller[:, :2] + smaller[:, 2:]
-    larger = torch.maximum(predicted, target)
-    hull = larger[:, :2] + larger[:, 2:]
+    # no indexing by brackets: that wants a real device, and a compiler's stand-in has none
+    first, last = predicted.chunk(2, dim=1)
+    target_first, target_last = target.chunk(2, dim=1)
+    size, target_size = first + last, target_first + target_last
+    shared = torch.minimum(first, target_first) + torch.minimum(last, target_last)
+    hull = torch.maximum(first, target_first) + torch.maximum(last, target_last)
     # d min(p, t) / dp: 1 where the prediction is the smaller, 1/2 where they are equal
     low = torch.heaviside(target - predicted, predicted.new_full((), 0.5))
 
-    intersection = shared.prod(1)
-    union = size.prod(1) + target_size.prod(1) - intersection
+    intersection = shared.prod(1, keepdim=True)
+    union = size.prod(1, keepdim=True) + target_size.prod(1, keepdim=True) - intersection
     d_intersection = low * _across(shared)
     d_union = _across(size) - d_intersection
     plain = intersection / union
     iou = (intersection + smoothing) / (union + smoothing)
-    d_iou = (d_intersection - iou[:, None] * d_union) / (union + smoothing)[:, None]
+    d_iou = (d_intersection - iou * d_union) / (union + smoothing)
 
     if kind == "iou":
         floored = iou.clamp(min=IOU_FLOOR)
-        gradient = torch.where((iou >= IOU_FLOOR)[:, None], -d_iou / floored[:, None], 0.0)
-        return BoxTerms(-floored.log(), gradient, plain)
+        gradient = torch.where(iou >= IOU_FLOOR, -d_iou / floored, 0.0)
+        return BoxTerms(-floored.log().squeeze(1), gradient, plain.squeeze(1))
     loss, gradient = 1 - iou, -d_iou
     if kind == "giou":
-        area = hull.prod(1)
+        area = hull.prod(1, keepdim=True)
         filled = union / area
         loss = loss + 1 - filled
-        gradient = gradient - (d_union - filled[:, None] * (1 - low) * _across(hull)) / area[:, None]
+        gradient = gradient - (d_union - filled * (1 - low) * _across(hull)) / area
     elif kind in ("diou", "ciou"):
-        apart = ((predicted[:, 2:] - predicted[:, :2]) - (target[:, 2:] - target[:, :2])) / 2
-        diagonal = hull.square().sum(1)
-        ratio = apart.square().sum(1) / diagonal
+        apart = ((last - first) - (target_last - target_first)) / 2
+        diagonal = hull.square().sum(1, keepdim=True)
+        ratio = apart.square().sum(1, keepdim=True) / diagonal
         d_diagonal = 2 * (1 - low) * hull.repeat(1, 2)
         loss = loss + ratio
-        gradient = gradient + (torch.cat([-apart, apart], dim=1) - ratio[:, None] * d_diagonal) / diagonal[:, None]
+        gradient = gradient + (torch.cat([-apart, apart], dim=1) - ratio * d_diagonal) / diagonal
     if kind == "ciou":
-        width, height = size.unbind(1)
-        turn = torch.atan2(target_size[:, 0], target_size[:, 1]) - torch.atan2(width, height)
+        width, height = size.chunk(2, dim=1)
+        target_width, target_height = target_size.chunk(2, dim=1)
+        turn = torch.atan2(target_width, target_height) - torch.atan2(width, height)
         v = (4 / math.pi**2) * turn.square()
         alpha = v / (1 - iou + v + ALPHA_FLOOR)
         slope = (-8 / math.pi**2) * alpha * turn / (width.square() + height.square()).clamp(min=SQUARE_FLOOR)
         loss = loss + alpha * v
-        gradient = gradient + (slope[:, None] * torch.stack([height, -width], dim=1)).repeat(1, 2)
-    return BoxTerms(loss, gradient, plain)
+        gradient = gradient + (slope * torch.cat([height, -width], dim=1)).repeat(1, 2)
+    return BoxTerms(loss.squeeze(1), gradient, plain.squeeze(1))
 
 
 def _across(sides: Tensor) -> Tensor:

@@ -37,7 +37,10 @@ def check_same_device(reference: Tensor, **tensors: Tensor | None) -> None:
 
 
 def check_levels(**per_level: Sequence[Any]) -> None:
-    """Raise ValueError unless all sequences have one entry per level; the first one counts the levels."""
+    """Raise TypeError or ValueError unless all have one entry per level; the first one counts the levels."""
+    for name, value in per_level.items():
+        if not hasattr(value, "__len__"):
+            raise TypeError(f"{name} must be a list with an entry per level, not {value!r}")
     (first, reference), *others = per_level.items()
     for name, value in others:
         if len(value) != len(reference):

@@ -5,7 +5,7 @@
     triton     Triton everywhere; on the CPU that needs its interpreter: TRITON_INTERPRET=1 before triton is imported
 
 The choice is one per process; where it is auto, the environment variable FCOS_KERNELS has a say. It is read when an op
-runs, below torch.compile, so a compiled model follows it, too. Nothing imports triton before a kernel is launched.
+runs, below torch.compile, so a compiled model follows it, too. Nothing imports triton before an op is to run it.
 """
 
 import importlib.util
@@ -66,6 +66,8 @@ def use_triton(device: torch.device) -> bool:
         return device.type == "cuda" and has_triton()
     if choice == "triton" and device.type == "cpu" and os.environ.get("TRITON_INTERPRET", "").lower() not in ON:
         raise RuntimeError("Triton has no CPU backend: set TRITON_INTERPRET=1 before triton is imported, or use auto")
+    if choice == "triton" and not has_triton():
+        raise RuntimeError("the package triton is missing: pip install triton, or use auto")
     return choice == "triton"
 
 

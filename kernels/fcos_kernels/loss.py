@@ -79,7 +79,8 @@ def detection_loss(
         scales: float32 [levels], the trained factor of each level's box output.
         index: int32 [N, L], row of `boxes` each location learns, -1 background, -2 left out of the focal loss.
         boxes, labels: float32 [T, 4] xyxy in input pixels; int32 [T] class of each box. Triton does not look at values
-            before: a row or a class that does not exist is background then; elsewhere it is an error.
+            before: a row that does not exist is background then, a class background of the focal loss; elsewhere it is
+            an error.
         strides, starts: per level, pixels between locations and coordinate of the first.
         units: per level, pixels of a distance of 1: the stride where targets are normalised, else 1.
         activation: "exp" or "relu".
@@ -96,7 +97,6 @@ def detection_loss(
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape, device or name.
     """
-    levels = len(class_logits)
     check_levels(class_logits=class_logits, box_outputs=box_outputs, strides=strides, starts=starts, units=units)
     check_choice("activation", activation, ("exp", "relu"))
     check_choice("box_weight", box_weight, ("centerness", "none"))
@@ -110,7 +110,7 @@ def detection_loss(
     quality_outputs = [] if quality_logits is None else list(quality_logits)
     check_outputs(class_logits, box_outputs, quality_logits)
     check_locations([(x.shape[2], x.shape[3]) for x in class_logits], strides, starts)
-    check_tensor("scales", scales, (torch.float32, torch.float64), [levels])
+    check_tensor("scales", scales, (torch.float32, torch.float64), [len(class_logits)])
     locations = sum(x.shape[2] * x.shape[3] for x in class_logits)
     check_tensor("index", index, torch.int32, [class_logits[0].shape[0], locations])
     check_tensor("boxes", boxes, torch.float32, [None, 4])

@@ -51,6 +51,8 @@ def test_no_boxes(images):
         ({"offsets": torch.zeros(0, dtype=torch.int64)}, ValueError, "offsets"),
         ({"strides": [8, 0, 32]}, ValueError, "strides must be above 0, not 0"),
         ({"strides": [8, 16]}, ValueError, "strides must have 3 entries"),
+        ({"strides": 8}, TypeError, "strides must be a list with an entry per level, not 8"),
+        ({"grids": None}, TypeError, "grids must be a list with an entry per level, not None"),
         ({"ranges": [(0, 64), (64, 32), (0, INF)]}, ValueError, "ranges"),
         ({"grids": [(20, 24), (10, -1), (5, 6)]}, ValueError, "grids"),
         ({"ignore": torch.zeros(2, dtype=torch.bool)}, ValueError, "ignore must have shape"),

@@ -45,3 +45,9 @@ def test_triton_on_a_cpu_needs_its_interpreter(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with dispatch.using("triton"), pytest.raises(RuntimeError, match="set TRITON_INTERPRET=1"):
         dispatch.use_triton(CPU)
+
+
+def test_triton_that_is_asked_for_and_missing(monkeypatch):
+    monkeypatch.setattr(dispatch, "has_triton", lambda: False)
+    with dispatch.using("triton"), pytest.raises(RuntimeError, match="pip install triton"):
+        dispatch.use_triton(CUDA)

@@ -286,6 +286,7 @@ def test_inputs_that_need_no_gradient():
         ({"starts": (4, 8, 2**24)}, ValueError, r"within 2\^24 pixels"),
         ({"units": (8.0, 0.0, 32.0)}, ValueError, "units must be above 0"),
         ({"units": (8.0, 16.0)}, ValueError, "units must have 3 entries"),
+        ({"units": 8.0}, TypeError, "units must be a list with an entry per level, not 8.0"),
         ({"labels": LABELS + CLASSES}, ValueError, rf"labels must be within 0..{CLASSES - 1}, not"),
         ({"labels": LABELS - CLASSES}, ValueError, rf"labels must be within 0..{CLASSES - 1}, not -"),
         ({"labels": LABELS.long()}, TypeError, "labels must be int32"),

@@ -31,6 +31,15 @@ ROUNDING = {
 }
 
 
+@pytest.fixture(autouse=True)
+def empty_is_nan():
+    """Every buffer that torch.empty makes starts as NaN, those of the launchers too."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
 def problem(dtype=torch.float32, layout=torch.contiguous_format, classes=5, grids=GRIDS, positives=0.2, seed=0, **more):
     """Outputs and targets: some locations of each level in a box, some left out, the rest background."""
     images, boxes, quality = more.get("images", 2), more.get("boxes", 6), more.get("quality", True)
@@ -415,9 +424,10 @@ def total_of(outputs, targets):
     return losses.classification * 2 + losses.box + losses.quality
 
 
-def test_compile_with_two_shapes():
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_compile_with_two_shapes(dynamic):
     torch._dynamo.reset()
-    compiled = torch.compile(total_of, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(total_of, fullgraph=True, dynamic=dynamic, backend="aot_eager")
     with dispatch.using("triton"):
         for grids in (GRIDS, [(7, 8), (4, 4), (2, 2)]):
             outputs, targets = problem(grids=grids)

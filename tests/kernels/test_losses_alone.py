@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from fcos_kernels import reference
@@ -101,6 +102,21 @@ def test_a_box_of_no_size(kind):
     torch.testing.assert_close(box_loss(torch.zeros_like(target), target, kind), wanted.sum())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("smoothing", [0.0, 1.0])
+def test_small_targets_stay_finite(kind, smoothing):
+    generator = torch.Generator().manual_seed(7)
+    values = torch.tensor([1e-12, 1e-3, 1.0, 1e10, 1e17, 0.0])
+    target = values[torch.randint(5, (2000, 4), generator=generator)]
+    predicted = values[torch.randint(6, (2000, 4), generator=generator)]
+    target[:50], predicted[:100] = 1e-12, 0.0
+    predicted.requires_grad_()
+    total = box_loss(predicted, target, kind, smoothing=smoothing)
+    (grad,) = torch.autograd.grad(total, predicted)
+    assert total.isfinite()
+    assert grad.isfinite().all()
+
+
 def test_no_pairs():
     predicted = torch.zeros(0, 4, requires_grad=True)
     assert box_loss(predicted, torch.zeros(0, 4)).item() == 0
@@ -139,6 +155,46 @@ def test_box_loss_compiles_whole(kind):
     torch.testing.assert_close(compiled, plain)
     (wanted,), (found,) = (torch.autograd.grad(loss * 3, predicted) for loss in (plain, compiled))
     torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_they_compile_whole_for_several_shapes(dynamic):
+    def both(logits, labels, predicted, target, gamma):
+        return focal_loss(logits, labels, gamma=gamma) * 2 + box_loss(predicted, target, "ciou", smoothing=1.0)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(both, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+    generator = torch.Generator().manual_seed(8)
+    for rows, gamma in ((5, 2.0), (9, 2.0), (4, 1.5)):
+        logits, predicted, target = (torch.rand(rows, 4, generator=generator) + 0.1 for _ in range(3))
+        inputs = logits.requires_grad_(), predicted.requires_grad_()
+        labels = torch.arange(rows) % 5 - 1
+        plain, whole = (f(logits, labels, predicted, target, gamma) for f in (both, compiled))
+        torch.testing.assert_close(whole, plain)
+        pairs = (torch.autograd.grad(loss, inputs) for loss in (plain, whole))
+        for wanted, found in zip(*pairs, strict=True):
+            torch.testing.assert_close(found, wanted)
+
+
+def test_they_export():
+    class Both(torch.nn.Module):
+        def forward(self, logits, labels, target):
+            return focal_loss(logits, labels), box_loss(logits, target, "diou")
+
+    given = torch.rand(6, 4) + 0.1, torch.arange(6) % 4, torch.rand(6, 4) + 0.1
+    rows = torch.export.Dim("rows", min=2)
+    exported = torch.export.export(Both(), given, dynamic_shapes=({0: rows}, {0: rows}, {0: rows}))
+    given = torch.rand(9, 4) + 0.1, torch.arange(9) % 4, torch.rand(9, 4) + 0.1
+    torch.testing.assert_close(exported.module()(*given), Both()(*given))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fake_tensors_of_a_gpu_that_is_not_there(kind):
+    with FakeTensorMode():
+        rows, weights = torch.empty(5, 4, device="cuda"), torch.empty(5, device="cuda")
+        labels = torch.empty(5, dtype=torch.int64, device="cuda")
+        for total in (focal_loss(rows, labels), box_loss(rows, rows, kind, weights=weights)):
+            assert (total.device.type, total.dtype, total.shape) == ("cuda", torch.float32, ())
 
 
 @pytest.mark.parametrize("piece", ["focal", "box"])

@@ -72,6 +72,16 @@ def test_chunked_path_equals_the_painter(problem):
     torch.testing.assert_close(candidates, result.candidates)
 
 
+def test_wrong_offsets_stay_within_the_boxes_of_the_chunked_path():
+    # on a GPU nobody looks at the values beforehand
+    boxes = torch.tensor([(10.0, 10, 60, 90), (0, 0, 180, 150), (100, 20, 130, 44)])
+    level = {"grids": [(8, 8)], "strides": [8], "starts": [4], "ranges": [(0, INF)], "radius": 0.0, "inclusive": True}
+    level |= {"ignore": None, "count_candidates": False}
+    index, _ = assign_in_chunks(boxes, torch.tensor([0, 99, -5, 3]), **level)
+    right, _ = assign_in_chunks(boxes, torch.tensor([0, 3, 3, 3]), **level)
+    assert torch.equal(index, right[[0, 1, 0]])
+
+
 def paint_path(boxes, offsets, **problem):
     return paint(boxes.numpy(), offsets.numpy(), **problem)
 
