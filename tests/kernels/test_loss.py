@@ -103,7 +103,11 @@ def check_equal(outputs, given_assignment, weights=(1.0, 1.0, 1.0), **choices):
         assert ours.dtype == source.dtype
         assert ours.stride() == source.stride()
         size = wanted.abs().max().item() if wanted.numel() else 0.0
-        torch.testing.assert_close(ours.double(), wanted, rtol=tolerance, atol=tolerance * size * 1e-2 + 1e-12)
+        floor = tolerance * size * 1e-2 + 1e-12
+        if source.dim() == 4 and source.shape[1] == 1:
+            # sigmoid(q) - y cancels: both are rounded, and at most 1
+            floor += weights[2] * torch.finfo(losses.quality.dtype).eps / float(given_assignment.positives.clamp(min=1))
+        torch.testing.assert_close(ours.double(), wanted, rtol=tolerance, atol=floor)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
