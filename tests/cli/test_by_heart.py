@@ -76,3 +76,10 @@ def test_eight_images_learnt_by_heart(fcos, shared_data: Path, tmp_path: Path) -
     learnt = [row for row in result["per_class"] if row["boxes"]]
     assert len(learnt) == len({a["category_id"] for a in truth["annotations"] if not a.get("iscrowd")})
     assert sum(row["AP"] for row in learnt) / len(learnt) == pytest.approx(result["metrics"]["AP"], abs=1e-6)
+
+    precise = {}
+    for precision in ("float32", "bfloat16"):
+        judged = fcos("eval", tmp_path / "run", "--data", data, "--precision", precision, "--json")
+        assert judged.code == 0, judged.err
+        precise[precision] = json.loads(judged.out)["metrics"]["AP"]
+    assert precise["bfloat16"] == pytest.approx(precise["float32"], abs=0.001)
