@@ -44,9 +44,10 @@ def predict(
 ) -> None:
     """Detection: images/s, where the time of an image goes, and memory.
 
-    Images are decoded from files and resized to the recipe's test size; the
-    stages are timed one after the other ("nms" is all that follows the
-    network), and the pipeline of `fcos predict`, which reads ahead, as a whole.
+    Images are decoded from files (whole, without --draft) and resized to the
+    recipe's test size; images of like shape share a batch. The stages are timed
+    one after the other ("nms" is all that follows the network), and the
+    pipeline of `fcos predict`, which reads ahead, as a whole.
     Random weights get a class bias that lets about a thousand candidates an
     image through to post-processing.
 

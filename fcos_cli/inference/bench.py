@@ -19,6 +19,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fcos_cli.data.eval_loader import shape_groups
+from fcos_cli.data.images import image_sizes
 from fcos_cli.data.records import DetectionData
 from fcos_cli.data.transforms import resize
 from fcos_cli.errors import SetupError
@@ -93,14 +95,28 @@ def compare(
     ours = our_pass(data, predictor)
     for size in batch_sizes:
         timings = [Timing("fcos", size)] + ([Timing("torchvision", size)] if other else [])
-        for run in range(runs + 1):
-            images = [(run * size + place) % len(data) for place in range(size)]
+        for run, images in enumerate(like_batches(data, predictor.test, size, runs + 1)):
             for timing, one in zip(timings, (ours, other), strict=False):
                 assert one is not None  # narrows the type for mypy
                 taken = {stage: seconds / size for stage, seconds in one(images).items()}
                 if run:
                     timing.passes.append(taken)
         yield timings
+
+
+def like_batches(data: DetectionData, test: TestConfig, size: int, count: int) -> list[list[int]]:
+    """`count` batches of `size` images of like shape, as `Predictor.run` makes them, from all over the shapes.
+
+    Where there are fewer images or batches, they come again.
+    """
+    sizes = data.sizes
+    if not (sizes > 0).all():
+        sizes = image_sizes([data.path(index) for index in range(len(data))])
+    groups = shape_groups(sizes, test.short_side, test.long_side, size)
+    # An odd one out, at the end of the shapes, would be mostly repetitions.
+    whole = [group for group in groups if len(group) == size] or groups
+    places = [run * len(whole) // count if len(whole) > count else run % len(whole) for run in range(count)]
+    return [np.resize(whole[place], size).tolist() for place in places]
 
 
 def our_pass(data: DetectionData, predictor: Predictor) -> Pass:
@@ -185,12 +201,14 @@ def busy_weights(model: FCOS, data: DetectionData, test: TestConfig) -> None:
 
 
 def whole_run(data: DetectionData, predictor: Predictor) -> tuple[float, int | None]:
-    """`Predictor.run`, which reads images while the network works: images a second, and peak memory in bytes.
+    """`Predictor.run` as `fcos predict` has it, reading while the network works: images a second, peak memory in bytes.
 
-    The memory is the most that the process has held so far (on CUDA: its tensors); None where that is unknown.
+    A first batch, which the time leaves out, warms up. The memory is the most that the process has held so far (on
+    CUDA: its tensors); None where that is unknown.
     """
+    next(predictor.run(data, draft=True), None)
     started = time.perf_counter()
-    count = sum(1 for _ in predictor.run(data))
+    count = sum(1 for _ in predictor.run(data, draft=True))
     return count / (time.perf_counter() - started), _peak_memory(predictor.model.device)
 
 
