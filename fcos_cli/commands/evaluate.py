@@ -40,7 +40,10 @@ def evaluate(
     device: DeviceOption = "auto",
     precision: Annotated[
         Precision | None,
-        typer.Option(help="auto: bfloat16 where it is fast (default: what it trained in).", show_default=False),
+        typer.Option(
+            help="auto: bfloat16 where it is fast (default: float32 where the recipe trains in it, else auto).",
+            show_default=False,
+        ),
     ] = None,
     batch_size: Annotated[
         int | None,
