@@ -320,6 +320,13 @@ def decode_cases(device: torch.device, with_compile: bool) -> Iterator[Case]:
     yield from postprocess.decode_cases(device, with_compile)
 
 
+def postprocess_cases(device: torch.device, with_compile: bool) -> Iterator[Case]:
+    """All that follows the network; the module imports this one."""
+    from fcos_kernels.bench import postprocess
+
+    yield from postprocess.postprocess_cases(device, with_compile)
+
+
 def nms_cases(device: torch.device, with_compile: bool) -> Iterator[Case]:
     """Suppression in crowded images; the module imports this one."""
     from fcos_kernels.bench import nms_cases as own
@@ -337,4 +344,5 @@ CASES: dict[str, Callable[[torch.device, bool], Iterator[Case]]] = {
     "group_norm_relu": norm_cases,
     "decode": decode_cases,
     "nms": nms_cases,
+    "postprocess": postprocess_cases,
 }

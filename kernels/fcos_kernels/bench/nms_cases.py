@@ -46,7 +46,7 @@ def _nms_case(images: int, count: int, device: torch.device) -> Case:
         return batched_nms(boxes, scores, labels, THRESHOLD, MOST)
 
     def usual() -> list[Tensor]:
-        return [_greedy(*one) for one in zip(boxes, scores, labels, strict=True)]
+        return [greedy(*one) for one in zip(boxes, scores, labels, strict=True)]
 
     def compare() -> None:
         found = ours()
@@ -63,7 +63,7 @@ def _nms_case(images: int, count: int, device: torch.device) -> Case:
     return Case("nms", f"crowded: {images} x {count} candidates", read + 8 * images * MOST, ours, compare, rivals)
 
 
-def _greedy(boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+def greedy(boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
     """Rows kept of one image, at most MOST."""
     left = scores.argsort(descending=True, stable=True)
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
