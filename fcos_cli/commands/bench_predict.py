@@ -44,7 +44,7 @@ def predict(
 ) -> None:
     """Detection: images/s, where the time of an image goes, and memory.
 
-    Images are decoded from files (whole, without --draft) and resized to the
+    Images are decoded from files (whole, as with --no-draft) and resized to the
     recipe's test size; images of like shape share a batch. The stages are timed
     one after the other ("nms" is all that follows the network), and the
     pipeline of `fcos predict`, which reads ahead, as a whole.

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fcos_cli.commands.options import DeviceOption
+from fcos_cli.commands.options import DeviceOption, PrecisionOption
 from fcos_cli.errors import DataError, UsageError
-from fcos_cli.recipe.schema import Precision
 from fcos_cli.report import console
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def predict(
         ),
     ] = False,
     device: DeviceOption = "auto",
-    precision: Annotated[Precision, typer.Option(help="auto takes bfloat16 where the device is fast at it.")] = "auto",
+    precision: PrecisionOption = "auto",
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="Images a pass (default: the recipe's test.batch_size).", show_default=False),
