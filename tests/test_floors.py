@@ -25,7 +25,14 @@ FLOORS = (
 )
 HEIGHT = {package: height for height, packages in enumerate(FLOORS) for package in packages}
 WITHOUT_TORCH = ("commands", "data", "stats", "recipe", "geometry", "evaluation", "report", "errors", "files", "app")
-NEEDS_TORCH = {f"fcos_cli.data.{name}" for name in ("tensors", "processes", "loader", "eval_loader")}
+NEEDS_TORCH = {
+    "fcos_cli.data.loading.tensors",
+    "fcos_cli.data.loading.processes",
+    "fcos_cli.data.loading.loader",
+    "fcos_cli.data.loading.eval_loader",
+    "fcos_cli.data.sources.memory",
+    "fcos_cli.data.sources.video",
+}
 
 
 def sources(top, base=ROOT):
@@ -37,7 +44,7 @@ KERNELS = sources("fcos_kernels", ROOT / "kernels")
 
 
 def package(module):
-    """fcos_cli.data.coco -> data; fcos_cli itself -> ""."""
+    """fcos_cli.data.records -> data; fcos_cli itself -> ""."""
     parts = [part for part in module.split(".") if part != "__init__"]
     return parts[1] if len(parts) > 1 else ""
 

@@ -79,9 +79,9 @@ def _open(
     precision: Precision,
 ) -> "tuple[DetectionData, Predictor, int]":
     from fcos_cli.data.datasets import image_files
+    from fcos_cli.data.sources.opening import open_sources
     from fcos_cli.inference import bench
     from fcos_cli.inference.predictor import Predictor
-    from fcos_cli.inference.sources import open_sources
     from fcos_cli.model.fcos import FCOS
     from fcos_cli.model.precision import choose_device
     from fcos_cli.model.saved import load_detector

@@ -82,9 +82,9 @@ def _evaluate_file(
     if out is not None:
         raise UsageError(f"--out writes detections, and {predictions} holds them already", "leave --out away")
 
+    from fcos_cli.data.sources.opening import open_annotated
     from fcos_cli.evaluation.coco_ap import evaluate as evaluate_results
     from fcos_cli.evaluation.coco_ap import load_results
-    from fcos_cli.inference.sources import open_annotated
 
     results = load_results(predictions)
     truth = open_annotated(data, split)
@@ -109,12 +109,12 @@ def _evaluate_model(
     out: Path | None,
     as_json: bool,
 ) -> None:
+    from fcos_cli.data.sources.opening import open_annotated
     from fcos_cli.files import check_writable
     from fcos_cli.inference.augment import passes
     from fcos_cli.inference.evaluator import evaluate_detector, explain_low
     from fcos_cli.inference.predictor import Failure
     from fcos_cli.inference.results import write_results
-    from fcos_cli.inference.sources import open_annotated
     from fcos_cli.model.precision import choose_device, choose_precision
     from fcos_cli.model.saved import load_detector, newest_run
 

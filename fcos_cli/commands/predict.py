@@ -119,8 +119,8 @@ def predict(
     """
     from PIL import Image
 
+    from fcos_cli.data.sources.opening import check_overwriting, open_sources
     from fcos_cli.files import check_writable
-    from fcos_cli.inference.sources import check_overwriting, open_sources
 
     # Images of 90 to 179 million pixels are read; larger ones are refused by name.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)

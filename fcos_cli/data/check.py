@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fcos_cli.data.formats.splits import meaning
 from fcos_cli.data.images import read_from_folder, threads
 from fcos_cli.data.records import DetectionData
-from fcos_cli.data.splits import meaning
 from fcos_cli.errors import DataError
 
 BORDER_TOLERANCE = 1.0

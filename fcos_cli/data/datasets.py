@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fcos_cli.data.coco import coco_split, coco_splits
+from fcos_cli.data.formats.coco import coco_split, coco_splits
+from fcos_cli.data.formats.splits import ALL, Split, choose_split, meaning
+from fcos_cli.data.formats.voc import voc_splits
+from fcos_cli.data.formats.yolo import yolo_index_splits, yolo_splits
 from fcos_cli.data.images import is_image_name, natural_key, read_from_folder, stable_ids
 from fcos_cli.data.records import Categories, DetectionData
-from fcos_cli.data.splits import ALL, Split, choose_split, meaning
-from fcos_cli.data.voc import voc_splits
-from fcos_cli.data.yolo import yolo_index_splits, yolo_splits
 from fcos_cli.errors import DataError
 
 BUILT_IN = "shapes"
@@ -131,7 +131,7 @@ def image_files(sources: Sequence[str], leave_out: Sequence[str | Path] = ()) ->
 
 
 def _shapes_splits() -> dict[str, Split]:
-    from fcos_cli.data.shapes import SPLITS, shapes_data
+    from fcos_cli.data.shapes.dataset import SPLITS, shapes_data
 
     def split(name: str, count: int) -> Split:
         return Split(open=lambda: shapes_data(name), count=lambda: count)

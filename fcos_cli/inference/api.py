@@ -15,9 +15,9 @@ from PIL import Image
 
 from fcos_cli.data.images import read_image
 from fcos_cli.data.records import DetectionData
+from fcos_cli.data.sources.memory import ImageLike, as_data
 from fcos_cli.errors import DataError, FcosError, UsageError
 from fcos_cli.inference.augment import AugmentedPredictor
-from fcos_cli.inference.given import ImageLike, as_data
 from fcos_cli.inference.predictor import Failure, ImageResult, Predictor
 from fcos_cli.model.precision import choose_device, choose_precision
 from fcos_cli.model.saved import Detector, load_detector, newest_run

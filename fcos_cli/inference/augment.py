@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from fcos_cli.data.images import threads
+from fcos_cli.data.loading.tensors import Batch
+from fcos_cli.data.loading.transforms import resize
 from fcos_cli.data.records import DetectionData
-from fcos_cli.data.tensors import Batch
-from fcos_cli.data.transforms import resize
 from fcos_cli.geometry.resize import padded_size, resized_size
 from fcos_cli.inference.predictor import Predictor, above
 from fcos_cli.model.postprocess import Detections, postprocess

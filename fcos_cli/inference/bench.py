@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fcos_cli.data.eval_loader import shape_groups
 from fcos_cli.data.images import image_sizes
+from fcos_cli.data.loading.eval_loader import shape_groups
+from fcos_cli.data.loading.transforms import resize
 from fcos_cli.data.records import DetectionData
-from fcos_cli.data.transforms import resize
 from fcos_cli.errors import SetupError
 from fcos_cli.geometry.resize import resized_size
 from fcos_cli.inference.predictor import Predictor

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from fcos_cli.data.records import Categories, DetectionData
+from fcos_cli.data.sources.video import Frames
 from fcos_cli.errors import SetupError
 from fcos_cli.inference.formats import FormatName
 from fcos_cli.inference.pictures import PICTURE_THRESHOLD, Pictures
 from fcos_cli.inference.pipeline import LIMIT, Finisher
 from fcos_cli.inference.predictor import Failure, ImageResult, Predictor
 from fcos_cli.inference.results import match_categories
-from fcos_cli.inference.video import Frames
 from fcos_cli.inference.writer import ResultWriter, companion_path, lists_images, names_of, result_writer
 
 # Frames that wait for their picture are in memory in full size.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from fcos_cli.data.records import DetectionData
+from fcos_cli.data.sources.opening import image_paths
 from fcos_cli.errors import UsageError
 from fcos_cli.inference.formats import OutputNames
-from fcos_cli.inference.sources import image_paths
 from fcos_cli.report.draw import draw_boxes, save_picture
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """What follows the network, beside it: pictures and files are made by threads while the next batch runs.
 
-Reading and resizing ahead of the network is `data/ahead.py`; between the two lies the network, in the caller's thread.
+Reading and resizing ahead of the network is `data/loading/ahead.py`; between the two lies the network, in the caller's
+thread.
 """
 
 import threading

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fcos_cli.data.eval_loader import eval_batches
+from fcos_cli.data.loading.eval_loader import eval_batches
+from fcos_cli.data.loading.tensors import Batch
 from fcos_cli.data.records import DetectionData
-from fcos_cli.data.tensors import Batch
+from fcos_cli.data.sources.video import Frames
 from fcos_cli.errors import DataError
 from fcos_cli.inference.network import as_it_stands, prepare
-from fcos_cli.inference.video import Frames
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.postprocess import Detections, postprocess
 from fcos_cli.model.precision import choose_precision

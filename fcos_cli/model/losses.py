@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fcos_cli.data.tensors import Targets
+from fcos_cli.data.loading.tensors import Targets
 from fcos_cli.geometry.pyramid import Pyramid
 from fcos_cli.model.fcos import HeadOutputs
 from fcos_cli.recipe.schema import Recipe

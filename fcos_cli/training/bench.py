@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fcos_cli.data.tensors import Batch, Targets
+from fcos_cli.data.loading.tensors import Batch, Targets
 from fcos_cli.errors import SetupError
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.precision import Precision

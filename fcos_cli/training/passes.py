@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from fcos_cli.data.tensors import Batch, Targets
+from fcos_cli.data.loading.tensors import Batch, Targets
 
 
 def split_batch(batch: Batch, parts: int) -> list[Batch]:

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from fcos_cli.data.loader import TrainLoader
+from fcos_cli.data.loading.loader import TrainLoader
 from fcos_cli.data.records import DetectionData
 from fcos_cli.evaluation.coco_ap import Evaluation
 from fcos_cli.model.precision import choose_device

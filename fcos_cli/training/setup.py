@@ -3,7 +3,7 @@
 import torch
 
 from fcos_cli.data.datasets import open_data
-from fcos_cli.data.loader import TrainLoader
+from fcos_cli.data.loading.loader import TrainLoader
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 from fcos_cli.model.precision import choose_precision

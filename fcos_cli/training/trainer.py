@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fcos_cli.data.tensors import Batch
+from fcos_cli.data.loading.tensors import Batch
 from fcos_cli.errors import FcosError
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.losses import DetectionLoss

@@ -6,8 +6,8 @@ import torch
 from typer.testing import CliRunner
 
 from fcos_cli.commands import bench
-from fcos_cli.data.coco import read_coco
 from fcos_cli.data.datasets import image_files
+from fcos_cli.data.formats.coco import read_coco
 from fcos_cli.errors import FcosError, UsageError
 from fcos_cli.inference import bench as prediction
 from fcos_cli.inference.predictor import Predictor

@@ -51,9 +51,9 @@ def test_predictions_need_no_torch(fixture_files):
 
 
 def test_a_model_on_its_recipes_data(fcos, tiny_detector, tmp_path, monkeypatch):
-    from fcos_cli.data import shapes
     from fcos_cli.data.datasets import open_data
     from fcos_cli.data.records import Categories
+    from fcos_cli.data.shapes import dataset as shapes
     from fcos_cli.model.fcos import FCOS
     from fcos_cli.model.saved import load_detector, save_detector
 

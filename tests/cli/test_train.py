@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from fcos_cli.data import shapes
+from fcos_cli.data.shapes import dataset as shapes
 
 NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcos_cli.data.assemble import assemble
+from fcos_cli.data.formats.assemble import assemble
 from fcos_cli.data.images import (
     image_size,
     image_sizes,
@@ -19,8 +19,8 @@ from fcos_cli.data.images import (
     read_resized,
     stable_ids,
 )
+from fcos_cli.data.loading.transforms import resize
 from fcos_cli.data.records import Categories, DetectionData
-from fcos_cli.data.transforms import resize
 from fcos_cli.errors import DataError
 from fcos_cli.geometry.resize import resized_size
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from fcos_cli.data.datasets import image_files
 from fcos_cli.data.images import read_image
-from fcos_cli.data.transforms import prepare
+from fcos_cli.data.loading.transforms import prepare
 from fcos_cli.geometry.resize import padded_size
 from fcos_cli.inference.augment import AugmentedPredictor, further_sizes, passes
 from fcos_cli.inference.predictor import Predictor

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fcos_cli.data.tensors import Targets
+from fcos_cli.data.loading.tensors import Targets
 from fcos_cli.model.losses import DetectionLoss
 from fcos_cli.recipe.schema import Recipe
 

@@ -18,7 +18,7 @@ FPN, P4 = build_pyramid([3, 4, 5, 6, 7]), build_pyramid([4])
 
 @pytest.fixture(scope="module")
 def val2017(shared_data):
-    from fcos_cli.data.coco import read_coco
+    from fcos_cli.data.formats.coco import read_coco
 
     return read_coco(shared_data / "coco_val2017_boxes.json")
 

@@ -166,7 +166,7 @@ def test_low_quality_anchors_belong_to_the_box_they_overlap_most():
 
 @pytest.fixture(scope="module")
 def val2017(shared_data):
-    from fcos_cli.data.coco import read_coco
+    from fcos_cli.data.formats.coco import read_coco
 
     return read_coco(shared_data / "coco_val2017_boxes.json")
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fcos_cli.data import shapes
 from fcos_cli.data.records import DetectionData
+from fcos_cli.data.shapes import dataset as shapes
 from fcos_cli.training import setup
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not dispatch.has_triton(), reason="triton is not
 STEPS = 50
 LOSSES = ("loss", "classification", "box", "quality")
 PROGRAM = """
-from fcos_cli.data import shapes
+from fcos_cli.data.shapes import dataset as shapes
 shapes.SPLITS.update(train=24, val=2)
 from fcos_cli.__main__ import main
 main()

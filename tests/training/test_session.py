@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fcos_cli.data import shapes
 from fcos_cli.data.records import DetectionData
+from fcos_cli.data.shapes import dataset as shapes
 from fcos_cli.errors import RecipeError, UsageError
 from fcos_cli.evaluation.coco_ap import Evaluation, evaluate
 from fcos_cli.evaluation.thresholds import OperatingPoint

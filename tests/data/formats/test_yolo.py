@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fcos_cli.data.yolo import yolo_index_splits, yolo_splits
+from fcos_cli.data.formats.yolo import yolo_index_splits, yolo_splits
 from fcos_cli.errors import DataError
 
 

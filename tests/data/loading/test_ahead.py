@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from fcos_cli.data.ahead import drawn_ahead, groups_ahead
+from fcos_cli.data.loading.ahead import drawn_ahead, groups_ahead
 
 
 def ours() -> list[str]:

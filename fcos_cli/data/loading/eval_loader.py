@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fcos_cli.data.ahead import groups_ahead
-from fcos_cli.data.batches import EvalImages
 from fcos_cli.data.images import image_sizes, read_from_folder
-from fcos_cli.data.processes import choose_workers
+from fcos_cli.data.loading.ahead import groups_ahead
+from fcos_cli.data.loading.batches import EvalImages
+from fcos_cli.data.loading.processes import choose_workers
+from fcos_cli.data.loading.tensors import Batch, prepared_batch
+from fcos_cli.data.loading.transforms import Prepared
 from fcos_cli.data.records import DetectionData
-from fcos_cli.data.tensors import Batch, prepared_batch
-from fcos_cli.data.transforms import Prepared
 from fcos_cli.geometry.resize import resized_size
 
 # Batches in memory beside the one that the network is busy with; images whose headers are read before the first batch.

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from fcos_cli.data.images import read_from_folder, read_resized
+from fcos_cli.data.loading.sampling import BatchPlan
+from fcos_cli.data.loading.transforms import Prepared, draw_short_side, placed, prepare
 from fcos_cli.data.records import DetectionData
-from fcos_cli.data.sampling import BatchPlan
-from fcos_cli.data.transforms import Prepared, draw_short_side, placed, prepare
 from fcos_cli.errors import DataError
 from fcos_cli.geometry.resize import resized_size
 from fcos_cli.recipe.schema import DataConfig

@@ -7,8 +7,8 @@ import struct
 import numpy as np
 import pytest
 
+from fcos_cli.data.sources.opening import is_video, open_sources
 from fcos_cli.errors import DataError, SetupError, UsageError
-from fcos_cli.inference.sources import is_video, open_sources
 
 COUNT, SIZE = 23, (96, 64)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcos_cli.data.coco import coco_splits, find_image_root, read_coco
+from fcos_cli.data.formats.coco import coco_splits, find_image_root, read_coco
 from fcos_cli.errors import DataError
 
 

@@ -11,9 +11,9 @@ import PIL
 import pytest
 from matplotlib.path import Path as Curve
 
-from fcos_cli.data import shapes_draw
-from fcos_cli.data.shapes import SPLITS, shapes_data
-from fcos_cli.data.shapes_layout import SHAPES, Layout
+from fcos_cli.data.shapes import draw as shapes_draw
+from fcos_cli.data.shapes.dataset import SPLITS, shapes_data
+from fcos_cli.data.shapes.layout import SHAPES, Layout
 from fcos_cli.errors import DataError
 
 PIXELS_OF_VAL_7 = "22d6f0059100235d"
@@ -51,7 +51,7 @@ def test_pixels_and_boxes_are_the_published_ones():
 
 def test_same_in_another_process_with_another_hash_seed():
     code = (
-        "from fcos_cli.data.shapes import shapes_data; import hashlib;"
+        "from fcos_cli.data.shapes.dataset import shapes_data; import hashlib;"
         "d = shapes_data('test', count=3, seed=5);"
         "print(hashlib.sha256(d.read(2).tobytes() + d.boxes.tobytes()).hexdigest(), end='')"
     )

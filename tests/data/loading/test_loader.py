@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from fcos_cli.data import eval_loader
-from fcos_cli.data import loader as loader_module
 from fcos_cli.data.datasets import image_files
-from fcos_cli.data.eval_loader import eval_batches, shape_groups
-from fcos_cli.data.loader import TrainLoader
+from fcos_cli.data.loading import eval_loader
+from fcos_cli.data.loading import loader as loader_module
+from fcos_cli.data.loading.eval_loader import eval_batches, shape_groups
+from fcos_cli.data.loading.loader import TrainLoader
+from fcos_cli.data.loading.tensors import Batch
 from fcos_cli.data.records import DetectionData
-from fcos_cli.data.shapes import shapes_data
-from fcos_cli.data.tensors import Batch
+from fcos_cli.data.shapes.dataset import shapes_data
 from fcos_cli.errors import DataError, UsageError
 from fcos_cli.recipe.schema import DataConfig
 
@@ -368,8 +368,8 @@ def test_similar_shapes_share_a_batch():
 
 def test_a_program_that_never_closes_its_loader_still_ends() -> None:
     code = """
-from fcos_cli.data.loader import TrainLoader
-from fcos_cli.data.shapes import shapes_data
+from fcos_cli.data.loading.loader import TrainLoader
+from fcos_cli.data.shapes.dataset import shapes_data
 from fcos_cli.recipe.schema import DataConfig
 batches = iter(TrainLoader(shapes_data("train", count=8), DataConfig(short_side=64), batch_size=2, seed=0, workers=1))
 print(len(next(batches).images))

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcos_cli.data.transforms import draw_short_side, flip_boxes_horizontal, flip_boxes_vertical, prepare, resize
+from fcos_cli.data.loading.transforms import (
+    draw_short_side,
+    flip_boxes_horizontal,
+    flip_boxes_vertical,
+    prepare,
+    resize,
+)
 
 NO_BOXES = np.zeros((0, 4))
 

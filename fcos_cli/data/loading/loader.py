@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fcos_cli.data.batches import TrainBatches
-from fcos_cli.data.processes import choose_workers, run_ahead
+from fcos_cli.data.loading.batches import TrainBatches
+from fcos_cli.data.loading.processes import choose_workers, run_ahead
+from fcos_cli.data.loading.sampling import BatchPlan, aspect_groups
+from fcos_cli.data.loading.tensors import Batch, unpacked_batch
 from fcos_cli.data.records import DetectionData
-from fcos_cli.data.sampling import BatchPlan, aspect_groups
-from fcos_cli.data.tensors import Batch, unpacked_batch
 from fcos_cli.errors import DataError, UsageError
 from fcos_cli.recipe.schema import DataConfig
 from fcos_cli.report import console

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcos_cli.data.voc import voc_splits
+from fcos_cli.data.formats.voc import voc_splits
 from fcos_cli.errors import DataError
 
 

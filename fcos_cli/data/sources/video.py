@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from fcos_cli.data.ahead import drawn_ahead, groups_ahead
-from fcos_cli.data.processes import choose_workers
+from fcos_cli.data.loading.ahead import drawn_ahead, groups_ahead
+from fcos_cli.data.loading.processes import choose_workers
+from fcos_cli.data.loading.tensors import Batch, prepared_batch
+from fcos_cli.data.loading.transforms import Prepared, prepare
 from fcos_cli.data.records import Categories, DetectionData
-from fcos_cli.data.tensors import Batch, prepared_batch
-from fcos_cli.data.transforms import Prepared, prepare
 from fcos_cli.errors import DataError, SetupError
 
 # A camera has no end: a day at 60 frames a second.

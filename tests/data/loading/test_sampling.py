@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcos_cli.data.sampling import BatchPlan, aspect_groups
+from fcos_cli.data.loading.sampling import BatchPlan, aspect_groups
 
 
 def split(images: int, wide: int) -> list[np.ndarray]:

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fcos_cli.data.batches import PackedBatch, columns
+from fcos_cli.data.loading.batches import PackedBatch, columns
+from fcos_cli.data.loading.transforms import Prepared
 from fcos_cli.data.records import DetectionData
-from fcos_cli.data.transforms import Prepared
 
 
 @dataclass

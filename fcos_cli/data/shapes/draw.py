@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fcos_cli.data.shapes_layout import Layout
+from fcos_cli.data.shapes.layout import Layout
 
 PIXEL_STREAM = 2
 NOISE = 10.0

@@ -38,7 +38,7 @@ def open_sources(sources: Sequence[str], split: str | None = None, leave_out: Se
         if split is not None:
             raise UsageError(f"--split {split} needs a data set as SOURCE", "leave --split out for videos")
         # Imports torch.
-        from fcos_cli.inference.video import open_video
+        from fcos_cli.data.sources.video import open_video
 
         return open_video(videos[0])
     lists = [source for source in sources if source == "-" or Path(source).suffix.lower() == ".txt"]

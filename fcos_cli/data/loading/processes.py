@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fcos_cli.data.batches import Failure, PackedBatch, TrainBatches
+from fcos_cli.data.loading.batches import Failure, PackedBatch, TrainBatches
 from fcos_cli.errors import DataError, SetupError
 
 MAX_AUTO_WORKERS = 8

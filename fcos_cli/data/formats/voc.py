@@ -15,10 +15,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from fcos_cli.data.assemble import assemble
+from fcos_cli.data.formats.assemble import assemble
+from fcos_cli.data.formats.splits import ALL, Split, class_names_file, read_lines
 from fcos_cli.data.images import image_sizes, is_image_name, stable_ids
 from fcos_cli.data.records import Categories, DetectionData
-from fcos_cli.data.splits import ALL, Split, class_names_file, read_lines
 from fcos_cli.errors import DataError
 
 NO_BOX = "objects without a bndbox"

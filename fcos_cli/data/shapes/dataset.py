@@ -1,6 +1,6 @@
 """The built-in data set: coloured shapes on textured grounds, made from a seed, image by image, nothing on disk.
 
-The annotations of a whole split are laid out at once (`shapes_layout.py`, vectorised over the images);
+The annotations of a whole split are laid out at once (`layout.py`, vectorised over the images);
 the pixels of an image are drawn only when it is read. An image depends on (seed, split, index) alone: only uniform
 doubles of PCG64 are used, a stream that NumPy keeps stable over versions and platforms.
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from fcos_cli.data.records import Categories, DetectionData
-from fcos_cli.data.shapes_draw import draw_image
-from fcos_cli.data.shapes_layout import SHAPES, Layout, make_layout
+from fcos_cli.data.shapes.draw import draw_image
+from fcos_cli.data.shapes.layout import SHAPES, Layout, make_layout
 from fcos_cli.errors import DataError
 
 SPLITS = {"train": 4000, "val": 300, "test": 500}

@@ -14,10 +14,10 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from fcos_cli.data.assemble import assemble
+from fcos_cli.data.formats.assemble import assemble
+from fcos_cli.data.formats.splits import Split
 from fcos_cli.data.images import image_sizes
 from fcos_cli.data.records import Categories, DetectionData
-from fcos_cli.data.splits import Split
 from fcos_cli.errors import DataError
 
 T = TypeVar("T")

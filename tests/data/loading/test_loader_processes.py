@@ -12,11 +12,11 @@ from itertools import islice
 import pytest
 import torch
 
-from fcos_cli.data.eval_loader import eval_batches
-from fcos_cli.data.loader import TrainLoader
-from fcos_cli.data.processes import choose_workers
+from fcos_cli.data.loading.eval_loader import eval_batches
+from fcos_cli.data.loading.loader import TrainLoader
+from fcos_cli.data.loading.processes import choose_workers
 from fcos_cli.data.records import DetectionData
-from fcos_cli.data.shapes import shapes_data
+from fcos_cli.data.shapes.dataset import shapes_data
 from fcos_cli.errors import SetupError
 from fcos_cli.recipe.schema import DataConfig
 
@@ -85,8 +85,8 @@ def test_an_interrupted_group_stops_without_tracebacks_of_workers(stop):
     """A terminal sends Ctrl-C to the whole process group: only the main process may act on it, and say so."""
     program = """
         import signal
-        from fcos_cli.data.loader import TrainLoader
-        from fcos_cli.data.shapes import shapes_data
+        from fcos_cli.data.loading.loader import TrainLoader
+        from fcos_cli.data.shapes.dataset import shapes_data
         from fcos_cli.recipe.schema import DataConfig
         # A shell starts background jobs, and so these tests, with SIGINT ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)
