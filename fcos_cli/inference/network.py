@@ -53,7 +53,7 @@ def prepare(model: FCOS, precision: Precision) -> Network:
             if not isinstance(module, nn.GroupNorm):
                 for tensor in module.parameters(recurse=False):
                     tensor.data = tensor.data.to(dtype)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
         _hasten(network)
 
     @torch.inference_mode()
