@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fcos_cli.inference.api import Model
+    from fcos_cli.predict.api import Model
     from fcos_cli.recipe.schema import Precision
 
 __version__ = "0.1.0"
@@ -28,6 +28,6 @@ def load(weights: str | Path | None = None, *, device: str = "auto", precision: 
         WeightsError: nothing is there, or it is no detector of this toolkit.
         SetupError: the machine has no such device or precision.
     """
-    from fcos_cli.inference import api
+    from fcos_cli.predict import api
 
     return api.load(weights, device=device, precision=precision)

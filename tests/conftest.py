@@ -87,8 +87,8 @@ def tiny_detector(tmp_path):
 
     from fcos_cli.data.records import Categories
     from fcos_cli.model.fcos import FCOS
-    from fcos_cli.model.saved import save_detector
     from fcos_cli.recipe.schema import Recipe
+    from fcos_cli.weights.saved import save_detector
 
     recipe = Recipe.model_validate(
         {

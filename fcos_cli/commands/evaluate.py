@@ -13,7 +13,7 @@ from fcos_cli.report import console
 if TYPE_CHECKING:
     from fcos_cli.data.records import DetectionData
     from fcos_cli.evaluation.coco_ap import Evaluation
-    from fcos_cli.model.saved import Detector
+    from fcos_cli.weights.saved import Detector
 
 
 def evaluate(
@@ -111,12 +111,12 @@ def _evaluate_model(
 ) -> None:
     from fcos_cli.data.sources.opening import open_annotated
     from fcos_cli.files import check_writable
-    from fcos_cli.inference.augment import passes
-    from fcos_cli.inference.evaluator import evaluate_detector, explain_low
-    from fcos_cli.inference.predictor import Failure
-    from fcos_cli.inference.results import write_results
-    from fcos_cli.model.precision import choose_device, choose_precision
-    from fcos_cli.model.saved import load_detector, newest_run
+    from fcos_cli.runtime.evaluator import evaluate_detector, explain_low
+    from fcos_cli.runtime.precision import choose_device, choose_precision
+    from fcos_cli.runtime.predictor import Failure
+    from fcos_cli.runtime.results import write_results
+    from fcos_cli.runtime.test_time_augmentation import passes
+    from fcos_cli.weights.saved import load_detector, newest_run
 
     if out is not None:
         check_writable(out)
@@ -176,8 +176,8 @@ def _evaluate_model(
 
 def _store_thresholds(detector: "Detector", evaluation: "Evaluation", data: "DetectionData", tta: bool) -> str | None:
     """Writes the thresholds beside the weights and returns the file; where that fails, a warning and None."""
-    from fcos_cli.inference.evaluator import points_of
-    from fcos_cli.model.thresholds import save_thresholds, thresholds_path
+    from fcos_cli.runtime.evaluator import points_of
+    from fcos_cli.weights.thresholds import save_thresholds, thresholds_path
 
     points = points_of(evaluation, detector.categories, data)
     try:

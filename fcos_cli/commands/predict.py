@@ -14,7 +14,7 @@ from fcos_cli.errors import DataError, UsageError
 from fcos_cli.report import console
 
 if TYPE_CHECKING:
-    from fcos_cli.inference.job import Summary
+    from fcos_cli.predict.job import Summary
 
 INTERRUPTED = 130
 TOP_CLASSES = 10
@@ -140,14 +140,14 @@ def predict(
         raise DataError(f"{data.name} has no images", "give images, a folder of images or a data set")
     check_overwriting(sources, data, out)
 
-    from fcos_cli.inference.augment import AugmentedPredictor, passes
-    from fcos_cli.inference.job import predict_to_file
-    from fcos_cli.inference.journal import partial_path
-    from fcos_cli.inference.pictures import PICTURE_THRESHOLD
-    from fcos_cli.inference.predictor import Predictor
-    from fcos_cli.model.precision import choose_device
-    from fcos_cli.model.saved import load_detector, newest_run
-    from fcos_cli.model.thresholds import load_thresholds
+    from fcos_cli.predict.job import predict_to_file
+    from fcos_cli.predict.journal import partial_path
+    from fcos_cli.predict.pictures import PICTURE_THRESHOLD
+    from fcos_cli.runtime.precision import choose_device
+    from fcos_cli.runtime.predictor import Predictor
+    from fcos_cli.runtime.test_time_augmentation import AugmentedPredictor, passes
+    from fcos_cli.weights.saved import load_detector, newest_run
+    from fcos_cli.weights.thresholds import load_thresholds
 
     chosen_device = choose_device(device)
     detector = load_detector(weights or newest_run())

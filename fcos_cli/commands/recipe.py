@@ -129,7 +129,7 @@ def check(
 
 def _check_weights(recipe: Recipe) -> None:
     """Raises RecipeError where published weights do not fit the backbone; a file is known only when it is opened."""
-    from fcos_cli.model.published import resolve_style
+    from fcos_cli.weights.published import resolve_style
 
     if not recipe.model.weights:
         resolve_style(recipe.model.backbone)
@@ -162,7 +162,7 @@ def list_keys(
 @app.command()
 def weights(as_json: AsJson = False) -> None:
     """The published weights that model.backbone.weights and model.weights may name."""
-    from fcos_cli.model.published import published
+    from fcos_cli.weights.published import published
 
     entries = [
         {

@@ -9,7 +9,7 @@ from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 
 RESULT_COLUMNS = 7  # image_id, x, y, w, h, score, category_id
-# Scores are written with six decimals (`inference/results.py`).
+# Scores are written with six decimals (`runtime/results.py`).
 SCORE_STEP = 1e-6
 _EXACT_IN_FLOAT64 = 2**53
 _SHAPE = '[{"image_id": 1, "category_id": 1, "bbox": [x, y, width, height], "score": 0.5}, ...]'

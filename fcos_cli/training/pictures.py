@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from fcos_cli.data.records import DetectionData
-from fcos_cli.inference.predictor import Failure, Predictor
 from fcos_cli.model.fcos import FCOS
-from fcos_cli.model.precision import Precision
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report.draw import Tile, contact_sheet, save_picture
+from fcos_cli.runtime.precision import Precision
+from fcos_cli.runtime.predictor import Failure, Predictor
 
 DRAWN_SCORE = 0.5
 

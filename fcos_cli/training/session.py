@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from fcos_cli.data.loading.loader import TrainLoader
 from fcos_cli.data.records import DetectionData
 from fcos_cli.evaluation.coco_ap import Evaluation
-from fcos_cli.model.precision import choose_device
-from fcos_cli.model.saved import save_detector
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report import console
+from fcos_cli.runtime.precision import choose_device
 from fcos_cli.training.checkpoint import load_state, save_state, unwritable
 from fcos_cli.training.distributed import world
 from fcos_cli.training.interrupt import Interrupt
@@ -19,6 +18,7 @@ from fcos_cli.training.runs import RunFolder, discard_run
 from fcos_cli.training.setup import make_loader, prepare
 from fcos_cli.training.trainer import Trainer, TrainingDivergedError
 from fcos_cli.training.validation import Validator
+from fcos_cli.weights.saved import save_detector
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ from fcos_cli.data.datasets import open_data
 from fcos_cli.data.loading.loader import TrainLoader
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
-from fcos_cli.model.precision import choose_precision
-from fcos_cli.model.starting import build_model
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report import console
+from fcos_cli.runtime.precision import choose_precision
 from fcos_cli.training.checkpoint import TrainingState
 from fcos_cli.training.distributed import World
 from fcos_cli.training.log import TrainingLog
 from fcos_cli.training.memory import keep_freed_memory
 from fcos_cli.training.trainer import Trainer
+from fcos_cli.weights.starting import build_model
 from fcos_kernels import dispatch
 
 

@@ -14,8 +14,8 @@ from fcos_cli.data.loading.tensors import Batch
 from fcos_cli.errors import FcosError
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.losses import DetectionLoss
-from fcos_cli.model.precision import Precision
 from fcos_cli.recipe.schema import Recipe
+from fcos_cli.runtime.precision import Precision
 from fcos_cli.training.checkpoint import TrainingState
 from fcos_cli.training.distributed import World
 from fcos_cli.training.log import TrainingLog, duration

@@ -5,8 +5,8 @@ import time
 import torch
 
 from fcos_cli.errors import UsageError
-from fcos_cli.model.precision import choose_device
 from fcos_cli.recipe.load import load_recipe
+from fcos_cli.runtime.precision import choose_device
 from fcos_cli.training.distributed import world
 from fcos_cli.training.log import TrainingLog
 from fcos_cli.training.opening import WHICH_RECIPE, Request, check_batch

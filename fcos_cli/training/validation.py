@@ -9,17 +9,17 @@ import numpy as np
 from fcos_cli.data.records import DetectionData
 from fcos_cli.evaluation.coco_ap import ClassResult, Evaluation, evaluate
 from fcos_cli.files import atomic_file
-from fcos_cli.inference.predictor import Failure, Predictor
-from fcos_cli.inference.results import concatenate, to_columns, write_results
 from fcos_cli.model.fcos import FCOS
-from fcos_cli.model.saved import load_detector, save_detector
-from fcos_cli.model.thresholds import save_thresholds
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report.console import warn
+from fcos_cli.runtime.predictor import Failure, Predictor
+from fcos_cli.runtime.results import concatenate, to_columns, write_results
 from fcos_cli.training.distributed import World
 from fcos_cli.training.log import TrainingLog, evaluated, read_rows
 from fcos_cli.training.runs import RunFolder
 from fcos_cli.training.trainer import Trainer
+from fcos_cli.weights.saved import load_detector, save_detector
+from fcos_cli.weights.thresholds import save_thresholds
 
 PICTURED_IMAGES = 12
 

@@ -5,18 +5,18 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from fcos_cli.benchmarks import inference as prediction
+from fcos_cli.benchmarks import statistics as measured
 from fcos_cli.commands import bench
 from fcos_cli.data.datasets import image_files
 from fcos_cli.data.formats.coco import read_coco
 from fcos_cli.errors import FcosError, UsageError
-from fcos_cli.inference import bench as prediction
-from fcos_cli.inference.predictor import Predictor
 from fcos_cli.model.fcos import FCOS
-from fcos_cli.model.saved import load_detector
 from fcos_cli.recipe.load import load_recipe
 from fcos_cli.recipe.schema import ModelConfig
 from fcos_cli.recipe.schema import TestConfig as Limits
-from fcos_cli.stats import bench as measured
+from fcos_cli.runtime.predictor import Predictor
+from fcos_cli.weights.saved import load_detector
 
 
 @pytest.fixture(autouse=True)

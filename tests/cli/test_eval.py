@@ -55,7 +55,7 @@ def test_a_model_on_its_recipes_data(fcos, tiny_detector, tmp_path, monkeypatch)
     from fcos_cli.data.records import Categories
     from fcos_cli.data.shapes import dataset as shapes
     from fcos_cli.model.fcos import FCOS
-    from fcos_cli.model.saved import load_detector, save_detector
+    from fcos_cli.weights.saved import load_detector, save_detector
 
     monkeypatch.setitem(shapes.SPLITS, "val", 4)
     recipe = load_detector(tiny_detector).recipe
@@ -216,7 +216,7 @@ def test_thresholds_are_never_used_with_other_weights(scored):
     weights.write_bytes(weights.read_bytes() + b"\0")
     from fcos_cli.data.records import Categories
     from fcos_cli.errors import WeightsError
-    from fcos_cli.model.thresholds import load_thresholds
+    from fcos_cli.weights.thresholds import load_thresholds
 
     with pytest.raises(WeightsError, match="other weights"):
         load_thresholds(weights, Categories((2, 5, 9), ("cat", "dog", "owl")))
@@ -241,7 +241,7 @@ def test_without_thresholds_the_command_is_named(fcos, tiny_detector, make_image
 
 
 def test_a_folder_that_cannot_be_written_is_one_warning(fcos, tiny_detector, findable, monkeypatch):
-    from fcos_cli.model import thresholds
+    from fcos_cli.weights import thresholds
 
     def refuse(path, mode="wb"):
         raise PermissionError(13, "Permission denied")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcos_cli.inference.predictor import Predictor
+from fcos_cli.runtime.predictor import Predictor
 
 
 def write_images(folder, sizes):

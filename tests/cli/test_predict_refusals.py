@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fcos_cli.inference.predictor import Predictor
+from fcos_cli.runtime.predictor import Predictor
 
 
 @pytest.fixture

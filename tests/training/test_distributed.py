@@ -18,14 +18,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fcos_cli.data.datasets import open_data
-from fcos_cli.inference.evaluator import evaluate_detector
-from fcos_cli.model.saved import load_detector
+from fcos_cli.runtime.evaluator import evaluate_detector
 from fcos_cli.training import session, setup
 from fcos_cli.training.checkpoint import load_state
 from fcos_cli.training.log import read_rows
 from fcos_cli.training.opening import Request
 from fcos_cli.training.runs import RunFolder
 from fcos_cli.training.session import train
+from fcos_cli.weights.saved import load_detector
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 120

@@ -9,8 +9,6 @@ import pytest
 import torch
 
 from fcos_cli.errors import RecipeError, WeightsError
-from fcos_cli.model import starting
-from fcos_cli.model.saved import load_detector
 from fcos_cli.recipe.load import load_recipe
 from fcos_cli.training import session, setup
 from fcos_cli.training.checkpoint import load_state
@@ -20,6 +18,8 @@ from fcos_cli.training.runs import RunFolder
 from fcos_cli.training.session import train
 from fcos_cli.training.trainer import Trainer
 from fcos_cli.training.validation import Validator
+from fcos_cli.weights import starting
+from fcos_cli.weights.saved import load_detector
 
 
 def run(recipe: Path | None, *overrides: str, until: int | None = None, **changes: object) -> session.Outcome:

@@ -17,8 +17,6 @@ from fcos_cli.data.shapes import dataset as shapes
 from fcos_cli.errors import RecipeError, UsageError
 from fcos_cli.evaluation.coco_ap import Evaluation, evaluate
 from fcos_cli.evaluation.thresholds import OperatingPoint
-from fcos_cli.model.saved import load_detector
-from fcos_cli.model.thresholds import load_thresholds
 from fcos_cli.recipe.load import load_recipe
 from fcos_cli.training import session, setup, validation
 from fcos_cli.training.checkpoint import load_state
@@ -28,6 +26,8 @@ from fcos_cli.training.opening import NEWEST, Request
 from fcos_cli.training.session import train
 from fcos_cli.training.trainer import Trainer, TrainingDivergedError
 from fcos_cli.training.trial import dry_run
+from fcos_cli.weights.saved import load_detector
+from fcos_cli.weights.thresholds import load_thresholds
 
 
 def run(recipe: Path, *overrides: str, **changes: object) -> session.Outcome:

@@ -146,9 +146,9 @@ def test_names():
 
 
 def test_predict_a_video(clip, tiny_detector, tmp_path):
-    from fcos_cli.inference.job import predict_to_file
-    from fcos_cli.inference.predictor import Predictor
-    from fcos_cli.model.saved import load_detector
+    from fcos_cli.predict.job import predict_to_file
+    from fcos_cli.runtime.predictor import Predictor
+    from fcos_cli.weights.saved import load_detector
 
     data, detector = open_sources([str(clip)]), load_detector(tiny_detector)
     predictor = Predictor(detector.model, detector.recipe.test, precision="float32", batch_size=4)

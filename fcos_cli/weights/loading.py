@@ -1,0 +1,247 @@
+"""Pretrained weights into a model: finds the file (a name, a path, an address), names its tensors, checks them, loads.
+
+Nothing is loaded in part without saying so: every backbone tensor, BatchNorm's statistics among them, comes from the
+file or the load fails.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import torch
+from torch import Tensor, nn
+
+from fcos_cli.errors import WeightsError
+from fcos_cli.model.fcos import FCOS
+from fcos_cli.model.resnet import ARCHITECTURES
+from fcos_cli.recipe.schema import ModelConfig, WeightStyle
+from fcos_cli.weights.download import cache_folder, fetch
+from fcos_cli.weights.files import read_state
+from fcos_cli.weights.names import BN_EPS, Origin, backbone_names, detector_names, is_foreign_detector
+from fcos_cli.weights.published import Published, folded_norm, is_url, published, resolve_style, style_clash
+
+__all__ = [
+    "DetectorWeights",
+    "Published",
+    "foreign_model",
+    "is_foreign",
+    "is_url",
+    "load_backbone",
+    "load_detector_weights",
+    "locate",
+    "published",
+    "read_detector",
+    "resolve_style",
+]
+
+SHOWN = 4
+COUNTER = "num_batches_tracked"
+PROJECTS: dict[Origin, str] = {
+    "fcos": "this toolkit",
+    "torchvision": "torchvision",
+    "caffe2": "Detectron (Caffe2)",
+    "detectron2": "detectron2",
+    "official": "the FCOS authors' code",
+    "adelaidet": "AdelaiDet",
+}
+# What other projects' heads mean by their outputs; the official code's depends on its configuration.
+HEADS: dict[Origin, dict[str, object]] = {
+    "torchvision": {"box_activation": "relu", "normalize_targets": True, "quality_tower": "regression"},
+    "adelaidet": {"box_activation": "relu", "normalize_targets": True, "quality_tower": "regression"},
+}
+
+
+class DetectorWeights(NamedTuple):
+    """A whole detector of another project, under our names."""
+
+    state: dict[str, Tensor]
+    origin: Origin
+    style: WeightStyle
+    source: str
+
+    @property
+    def num_classes(self) -> int:
+        """Rows of its class layer; 0 where it has none."""
+        bias = self.state.get("head.class_logits.bias")
+        return 0 if bias is None else bias.numel()
+
+
+def locate(spec: str, key: str) -> Path:
+    """The local file of weights named by `spec`: a published name or an address is downloaded once.
+
+    Args:
+        spec: a published name, an http(s) address, or a path.
+        key: the recipe key that says so, for the hints.
+
+    Raises:
+        SetupError: the download failed.
+        WeightsError: no such file.
+    """
+    way_out = f'or use weights you have: --set {key}=FILE, or none: --set {key}=""'
+    entry = published().get(spec)
+    if entry is not None:
+        target = cache_folder() / PurePosixPath(spec).parts[0] / entry.file_name
+        return fetch(entry.urls, target, sha256=entry.sha256, label=spec, way_out=way_out)
+    if is_url(spec):
+        name = PurePosixPath(urlsplit(spec).path).name or "weights"
+        # torch.hub's convention, which published files follow: name-<first digits of the SHA-256>.pth
+        digest = re.search(r"-([0-9a-f]{8,64})\.", name)
+        folder = cache_folder() / "url" / hashlib.sha256(spec.encode()).hexdigest()[:12]
+        return fetch([spec], folder / name, sha256=digest[1] if digest else "", label=name, way_out=way_out)
+    path = Path(spec).expanduser()
+    if not path.is_file():
+        raise WeightsError(
+            f"{key} = {spec}: there is no such file", f'set {key} to a file, or to "" for random weights'
+        )
+    return path
+
+
+def load_backbone(model: FCOS) -> list[str]:
+    """Load the recipe's `model.backbone.weights` into a model; returns lines to log.
+
+    Raises:
+        RecipeError: a style or norm that the weights do not have.
+        WeightsError: a file that cannot be read, or does not fill the backbone exactly.
+        SetupError: the download failed.
+    """
+    config = model.config.backbone
+    if not config.weights:
+        return [f"backbone: {config.name} from random weights"]
+    resolve_style(config)
+    path = locate(config.weights, "model.backbone.weights")
+    named = backbone_names(read_state(path))
+    if named.style is not None and named.style != model.style:
+        raise style_clash(str(path), named.style)
+    if config.norm == "bn" and _is_folded(named.state):
+        raise folded_norm(str(path))
+    _load(model.backbone, named.state, str(path), "model.backbone")
+    notes = [f"backbone: {config.name} from {config.weights} ({path}), {model.style} style"]
+    if config.weight_style == "auto" and config.weights not in published() and named.style is None:
+        notes.append(f"{model.style} style is a guess from the file's name; set model.backbone.weight_style to be sure")
+    return notes
+
+
+def read_detector(spec: str, key: str = "model.weights") -> DetectorWeights:
+    """Another project's detector: torchvision's FCOS, the authors' code or AdelaiDet (.pth); a name, path or address.
+
+    Raises:
+        WeightsError: a file that cannot be read, or holds no such detector.
+        SetupError: the download failed.
+    """
+    path = locate(spec, key)
+    state = read_state(path)
+    if not is_foreign_detector(state):
+        raise WeightsError(
+            f"{path} is not a detector of torchvision, the FCOS authors' code or AdelaiDet; {_looks_like(state)}",
+            "a backbone's weights go to model.backbone.weights",
+        )
+    named = detector_names(state)
+    return DetectorWeights(named.state, named.origin, named.style or "pytorch", str(path))
+
+
+def is_foreign(spec: str) -> bool:
+    """Whether `model.weights` names another project's detector: a published name, or a .pth or .pkl file or address."""
+    return spec in published() or PurePosixPath(urlsplit(spec).path).suffix.lower() in (".pth", ".pt", ".bin", ".pkl")
+
+
+def foreign_model(config: ModelConfig, num_classes: int) -> tuple[FCOS, list[str]]:
+    """A model with another project's detector, `config.weights`, in it, in the style of those weights; lines to log.
+
+    Raises:
+        RecipeError, WeightsError, SetupError: as `read_detector` and `load_detector_weights`.
+    """
+    found = read_detector(config.weights)
+    if config.backbone.weight_style not in ("auto", found.style):
+        raise style_clash(found.source, found.style)
+    model = FCOS(config, num_classes, found.style)
+    return model, load_detector_weights(model, found)
+
+
+def load_detector_weights(model: FCOS, weights: DetectorWeights) -> list[str]:
+    """Load another project's detector into a model; returns lines to log.
+
+    With another number of classes the class layer keeps its initial values; a quality branch that only one side has is
+    left out; both are said, as is a head whose outputs the recipe reads otherwise.
+
+    Raises:
+        RecipeError: a style or norm that the weights do not have.
+        WeightsError: weights of another architecture.
+    """
+    config = model.config
+    if weights.style != model.style:
+        raise style_clash(weights.source, weights.style)
+    if config.backbone.norm == "bn" and _is_folded(weights.state):
+        raise folded_norm(weights.source)
+    notes = [f"weights from {weights.source}, a detector of {PROJECTS[weights.origin]}"]
+    state, own = dict(weights.state), model.state_dict()
+    if weights.num_classes != model.num_classes:
+        _keep_initial(state, own, "head.class_logits.")
+        notes.append(
+            f"they know {weights.num_classes} classes, the data {model.num_classes}: the class layer starts at random"
+        )
+    if ("head.quality.weight" in state) != ("head.quality.weight" in own):
+        _keep_initial(state, own, "head.quality.")
+        notes.append("only one of weights and recipe has a quality branch: it is left out or starts at random")
+    if "head.scales" not in state:
+        state["head.scales"] = torch.ones_like(own["head.scales"])
+    _load(model, state, weights.source, "model")
+    for name, meant in HEADS.get(weights.origin, {}).items():
+        if getattr(config.head, name) != meant:
+            given = getattr(config.head, name)
+            notes.append(f"they were trained with model.head.{name} = {meant!r}; the recipe says {given!r}")
+    if weights.origin == "torchvision" and config.pyramid.locations != "corner":
+        notes.append('they were trained with model.pyramid.locations = "corner"; the recipe says "half_stride"')
+    return notes
+
+
+def _keep_initial(state: dict[str, Tensor], own: Mapping[str, Tensor], prefix: str) -> None:
+    for name in [name for name in state if name.startswith(prefix)]:
+        del state[name]
+    state.update({name: value for name, value in own.items() if name.startswith(prefix)})
+
+
+def _load(module: nn.Module, state: Mapping[str, Tensor], source: str, key: str) -> None:
+    """Fill every tensor of a module from a file, or say which are missing, unknown or of another shape."""
+    own = {name: value for name, value in module.state_dict().items() if not name.endswith(COUNTER)}
+    wrong = [f"{name} is missing" for name in own if name not in state]
+    wrong += [f"{name} is unknown" for name in state if name not in own]
+    wrong += [
+        f"{name} is {list(state[name].shape)}, the recipe's has {list(value.shape)}"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise WeightsError(
+            f"{source} does not fit the recipe's model: {'; '.join(wrong[:SHOWN])}{more}; {_looks_like(state)}",
+            f"set {key}.* (name, width, norm, levels) to what the weights are, or choose other weights",
+        )
+    module.load_state_dict({name: state[name] for name in own}, strict=False)
+
+
+def _is_folded(state: Mapping[str, Tensor]) -> bool:
+    """Whether BatchNorm's statistics are the neutral ones that folded weights are read with."""
+    means = [value for name, value in state.items() if name.endswith("running_mean")]
+    spreads = [value for name, value in state.items() if name.endswith("running_var")]
+    neutral = all(bool((value == 0).all()) for value in means)
+    return bool(means) and neutral and all(bool(((value - 1).abs() <= 2 * BN_EPS).all()) for value in spreads)
+
+
+def _looks_like(state: Mapping[str, Tensor]) -> str:
+    """What a file seems to hold, in words, from the shapes of its tensors under our names."""
+    body = backbone_names(state).state
+    blocks = tuple(len({name.split(".")[1] for name in body if name.startswith(f"layer{n}.")}) for n in (1, 2, 3, 4))
+    stem, middle = body.get("conv1.weight"), body.get("layer1.0.conv2.weight")
+    if stem is None or middle is None or stem.ndim != 4 or middle.ndim != 4:
+        return f"it holds {', '.join(list(state)[:SHOWN])}, ..."
+    groups = middle.shape[0] // middle.shape[1]
+    bottleneck = "layer1.0.conv3.weight" in body
+    width = stem.shape[0]
+    for name, kind in ARCHITECTURES.items():
+        if kind.blocks == blocks and kind.bottleneck == bottleneck and kind.groups == groups:
+            norm = "BatchNorm" if "bn1.running_mean" in body else "no BatchNorm statistics"
+            return f"the file looks like {name} of width {width} with {norm}"
+    return f"the file looks like a residual network with {blocks} blocks and {groups} groups"

@@ -1,0 +1,75 @@
+"""The model a training starts from: random, with a published backbone, or with a whole detector's weights."""
+
+import torch
+from torch import Tensor
+
+from fcos_cli.data.records import Categories
+from fcos_cli.errors import WeightsError
+from fcos_cli.model.fcos import FCOS
+from fcos_cli.recipe.schema import Recipe, WeightStyle
+from fcos_cli.weights.loading import COUNTER, foreign_model, is_foreign, is_url, load_backbone, locate, resolve_style
+from fcos_cli.weights.saved import Detector, load_detector
+
+CLASS_LAYER = "head.class_logits."
+
+
+def build_model(
+    recipe: Recipe, categories: Categories, *, resumed: WeightStyle | None = None
+) -> tuple[FCOS, list[str]]:
+    """The recipe's model, and notes on where its weights come from.
+
+    Args:
+        resumed: where a checkpoint will fill the model: the style of its weights. Nothing is loaded then.
+
+    Raises:
+        WeightsError: weights that are missing, broken, or do not fit.
+    """
+    if resumed is not None:
+        return FCOS(recipe.model, len(categories), resumed), []
+    start = recipe.model.weights
+    if not start:
+        model = FCOS(recipe.model, len(categories), resolve_style(recipe.model.backbone))
+        return model, load_backbone(model) if recipe.model.backbone.weights else []
+    if is_foreign(start):
+        return foreign_model(recipe.model, len(categories))
+    path = locate(start, "model.weights") if is_url(start) else start
+    return start_from(load_detector(path), recipe, categories)
+
+
+def start_from(detector: Detector, recipe: Recipe, categories: Categories) -> tuple[FCOS, list[str]]:
+    """A model of the recipe's with a detector's weights; classes are matched by name, new ones start at random.
+
+    Raises:
+        WeightsError: the detector's architecture is not the recipe's.
+    """
+    model = FCOS(recipe.model, len(categories), detector.model.style)
+    source, target = detector.model.state_dict(), model.state_dict()
+    shared = _same_classes(detector.categories, categories)
+    wrong = [name for name, value in target.items() if name not in source or not _fits(name, source[name], value)]
+    # a count of batches is all that a trained BatchNorm has beyond a frozen one
+    wrong += [name for name in source.keys() - target.keys() if not name.endswith(COUNTER)]
+    if wrong:
+        raise WeightsError(
+            f"{detector.path} does not fit the recipe's model: {', '.join(wrong[:4])}",
+            "make the recipe's [model] that of the weights: fcos recipe show --resolved RUN/recipe.toml",
+        )
+    with torch.no_grad():
+        for name, value in target.items():
+            if not name.startswith(CLASS_LAYER):
+                value.copy_(source[name])
+            elif shared:
+                ours, theirs = (torch.tensor(column) for column in zip(*shared, strict=True))
+                value[ours] = source[name][theirs]
+    kept = f"{len(shared)} of {len(categories)} classes known to them by name"
+    return model, [f"weights from {detector.path}: {kept}"]
+
+
+def _same_classes(old: Categories, new: Categories) -> list[tuple[int, int]]:
+    """(new label, old label) of the classes that both have."""
+    labels = {name: label for label, name in enumerate(old.names)}
+    return [(label, labels[name]) for label, name in enumerate(new.names) if name in labels]
+
+
+def _fits(name: str, source: Tensor, target: Tensor) -> bool:
+    start = 1 if name.startswith(CLASS_LAYER) else 0
+    return source.shape[start:] == target.shape[start:]
