@@ -7,6 +7,7 @@ file or the load fails.
 import hashlib
 import re
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -20,7 +21,9 @@ from fcos_cli.model.resnet import ARCHITECTURES
 from fcos_cli.recipe.schema import ModelConfig, WeightStyle
 from fcos_cli.weights.download import cache_folder, fetch
 from fcos_cli.weights.files import read_state
-from fcos_cli.weights.names import BN_EPS, Origin, backbone_names, detector_names, is_foreign_detector
+from fcos_cli.weights.names import backbone_state, detector_peer
+from fcos_cli.weights.peers import PEERS, Peer
+from fcos_cli.weights.peers.renaming import BN_EPS
 from fcos_cli.weights.published import Published, folded_norm, is_url, published, resolve_style, style_clash
 
 __all__ = [
@@ -39,27 +42,21 @@ __all__ = [
 
 SHOWN = 4
 COUNTER = "num_batches_tracked"
-PROJECTS: dict[Origin, str] = {
-    "fcos": "this toolkit",
-    "torchvision": "torchvision",
-    "caffe2": "Detectron (Caffe2)",
-    "detectron2": "detectron2",
-    "official": "the FCOS authors' code",
-    "adelaidet": "AdelaiDet",
-}
-# What other projects' heads mean by their outputs; the official code's depends on its configuration.
-HEADS: dict[Origin, dict[str, object]] = {
-    "torchvision": {"box_activation": "relu", "normalize_targets": True, "quality_tower": "regression"},
-    "adelaidet": {"box_activation": "relu", "normalize_targets": True, "quality_tower": "regression"},
-}
 
 
 class DetectorWeights(NamedTuple):
-    """A whole detector of another project, under our names."""
+    """A whole detector of another project, under our names.
+
+    Attributes:
+        peer: the project.
+        trained_with: keys below `model` of the recipe that it was trained with.
+        source: the file.
+    """
 
     state: dict[str, Tensor]
-    origin: Origin
+    peer: Peer
     style: WeightStyle
+    trained_with: Mapping[str, object]
     source: str
 
     @property
@@ -112,7 +109,7 @@ def load_backbone(model: FCOS) -> list[str]:
         return [f"backbone: {config.name} from random weights"]
     resolve_style(config)
     path = locate(config.weights, "model.backbone.weights")
-    named = backbone_names(read_state(path))
+    named = backbone_state(read_state(path))
     if named.style is not None and named.style != model.style:
         raise style_clash(str(path), named.style)
     if config.norm == "bn" and _is_folded(named.state):
@@ -125,7 +122,7 @@ def load_backbone(model: FCOS) -> list[str]:
 
 
 def read_detector(spec: str, key: str = "model.weights") -> DetectorWeights:
-    """Another project's detector: torchvision's FCOS, the authors' code or AdelaiDet (.pth); a name, path or address.
+    """Another project's detector, one of `peers.PEERS`; a name, path or address.
 
     Raises:
         WeightsError: a file that cannot be read, or holds no such detector.
@@ -133,13 +130,16 @@ def read_detector(spec: str, key: str = "model.weights") -> DetectorWeights:
     """
     path = locate(spec, key)
     state = read_state(path)
-    if not is_foreign_detector(state):
+    found = detector_peer(state)
+    if found is None:
+        *others, last = (peer.title for peer in PEERS if peer.detector is not None)
         raise WeightsError(
-            f"{path} is not a detector of torchvision, the FCOS authors' code or AdelaiDet; {_looks_like(state)}",
+            f"{path} is not a detector of {', '.join(others)} or {last}; {_looks_like(state)}",
             "a backbone's weights go to model.backbone.weights",
         )
-    named = detector_names(state)
-    return DetectorWeights(named.state, named.origin, named.style or "pytorch", str(path))
+    peer, layout = found
+    style = layout.style(state) or "pytorch"
+    return DetectorWeights(layout.to_ours(state), peer, style, layout.trained_with, str(path))
 
 
 def is_foreign(spec: str) -> bool:
@@ -175,7 +175,7 @@ def load_detector_weights(model: FCOS, weights: DetectorWeights) -> list[str]:
         raise style_clash(weights.source, weights.style)
     if config.backbone.norm == "bn" and _is_folded(weights.state):
         raise folded_norm(weights.source)
-    notes = [f"weights from {weights.source}, a detector of {PROJECTS[weights.origin]}"]
+    notes = [f"weights from {weights.source}, a detector of {weights.peer.title}"]
     state, own = dict(weights.state), model.state_dict()
     if weights.num_classes != model.num_classes:
         _keep_initial(state, own, "head.class_logits.")
@@ -188,12 +188,10 @@ def load_detector_weights(model: FCOS, weights: DetectorWeights) -> list[str]:
     if "head.scales" not in state:
         state["head.scales"] = torch.ones_like(own["head.scales"])
     _load(model, state, weights.source, "model")
-    for name, meant in HEADS.get(weights.origin, {}).items():
-        if getattr(config.head, name) != meant:
-            given = getattr(config.head, name)
-            notes.append(f"they were trained with model.head.{name} = {meant!r}; the recipe says {given!r}")
-    if weights.origin == "torchvision" and config.pyramid.locations != "corner":
-        notes.append('they were trained with model.pyramid.locations = "corner"; the recipe says "half_stride"')
+    for key, value in weights.trained_with.items():
+        given = attrgetter(key)(config)
+        if given != value:
+            notes.append(f"they were trained with model.{key} = {value!r}; the recipe says {given!r}")
     return notes
 
 
@@ -232,7 +230,7 @@ def _is_folded(state: Mapping[str, Tensor]) -> bool:
 
 def _looks_like(state: Mapping[str, Tensor]) -> str:
     """What a file seems to hold, in words, from the shapes of its tensors under our names."""
-    body = backbone_names(state).state
+    body = backbone_state(state).state
     blocks = tuple(len({name.split(".")[1] for name in body if name.startswith(f"layer{n}.")}) for n in (1, 2, 3, 4))
     stem, middle = body.get("conv1.weight"), body.get("layer1.0.conv2.weight")
     if stem is None or middle is None or stem.ndim != 4 or middle.ndim != 4:

@@ -429,7 +429,7 @@ def write_foreign(folder: Path, origin: str, **options) -> tuple[Path, dict[str,
 def test_whole_detectors_load(tmp_path, origin):
     path, state = write_foreign(tmp_path, origin)
     found = read_detector(str(path))
-    assert (found.origin, found.style, found.num_classes) == (origin, FOREIGN[origin][2], 3)
+    assert (found.peer.name, found.style, found.num_classes) == (origin, FOREIGN[origin][2], 3)
     model = detector(style=found.style, head=RELU_HEAD, pyramid={"locations": "corner"})
     notes = load_detector_weights(model, found)
     assert len(notes) == 1
