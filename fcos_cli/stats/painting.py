@@ -11,7 +11,7 @@ import numpy as np
 
 from fcos_cli.stats.boxes import NetworkBoxes, Setting
 from fcos_cli.stats.parallel import Columns, Step, map_parts
-from fcos_kernels.paint import Claims, claims
+from fcos_kernels.assign.paint import Claims, claims
 
 KEYS_AT_ONCE = 1 << 22
 

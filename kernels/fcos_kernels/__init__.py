@@ -1,6 +1,6 @@
 """Detection ops for FCOS-like detectors: assignment, losses, decoding, non-maximum suppression.
 
-Imports torch and NumPy, on use triton, and knows nothing of the toolkit around it. One op is one module, imported by
+Imports torch and NumPy, on use triton, and knows nothing of the toolkit around it. One op is one folder, imported by
 its name: `from fcos_kernels.assign import assign`. Modules load on first use, so that `fcos_kernels.paint` serves
 programs that have no need of torch.
 """
@@ -21,11 +21,18 @@ __all__ = [
     "reference",
 ]
 
+_HOMES = {
+    "box_loss": "loss.box",
+    "dispatch": "common.dispatch",
+    "focal_loss": "loss.focal",
+    "paint": "assign.paint",
+}
+
 
 def __getattr__(name: str) -> ModuleType:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module(f"{__name__}.{name}")
+    return import_module(f"{__name__}.{_HOMES.get(name, name)}")
 
 
 def __dir__() -> list[str]:

@@ -17,9 +17,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fcos_kernels.variants import Variant
+from fcos_kernels.common.variants import Variant
 
-MODULES = ("assign_kernel", "loss_kernel", "group_norm_relu_kernel", "decode_kernel", "nms_kernel")
+MODULES = ("assign.triton_assign", "loss.launch", "group_norm_relu.launch", "decode.launch", "nms.triton_nms")
 TARGETS: dict[str, tuple[str, int | str, int]] = {
     "sm_80": ("cuda", 80, 32),
     "sm_90": ("cuda", 90, 32),

@@ -14,7 +14,7 @@ from fcos_cli.geometry.pyramid import build_pyramid
 from fcos_cli.stats import detections
 from fcos_cli.stats.boxes import Setting, network_boxes
 from fcos_cli.stats.detections import count_candidates, trace
-from fcos_kernels.paint import paint
+from fcos_kernels.assign.paint import paint
 
 P3 = Setting(build_pyramid([3]), 64, 64)
 CATEGORY = 10

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from fcos_kernels import dispatch
 from fcos_kernels.bench.cases import CASES, Case
 from fcos_kernels.bench.machine import processor
 from fcos_kernels.bench.timing import as_graph, copy_bandwidth, time_all
+from fcos_kernels.common import dispatch
 
 WRONG_NUMBERS = 5
 

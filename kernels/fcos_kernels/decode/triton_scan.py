@@ -1,0 +1,212 @@
+"""Triton kernels that find the candidates of `decode_padded` among the logits of all levels and images.
+
+A program has TILE logits of one level of one image, in the order in which they lie in memory: contiguous ones by class,
+then location, channels-last ones by location, then class. The first kernel holds them against one number and counts.
+After a running sum over each image's tiles, the second kernel reads those tiles again in which there was anything, and
+writes a key for each such logit to its place in the image's row: rank, then location, then class.
+
+A key is a whole number above 0, the larger the better, no two of a level alike: the bits of the rank (a float32 that is
+not negative orders like its bits), and below them 2^31 - 1 less (location C + class). It is 0 where the logit was
+within the margin, or its score was too low.
+"""
+
+# mypy: allow-untyped-defs
+import triton
+import triton.language as tl
+
+from fcos_kernels.common.triton_levels import at, level_of
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+LOG2_E_REST = tl.constexpr(1.92596298909109e-08)
+"""What float32 loses of it."""
+LN_2 = tl.constexpr(0.6931471805599453)
+LOWEST = tl.constexpr(-88.72)
+"""The sigmoid is no float32 below: exp(-x) is infinite."""
+MAX_EXPONENT = tl.constexpr(40.0)
+MAX_DISTANCE = tl.constexpr(2.3538526683702e17)
+LAST_PLACE = tl.constexpr(0x7FFFFFFF)
+
+
+@triton.jit
+def _decode_count_kernel(
+    p_logits,
+    p_counts,
+    levels,
+    lowest,
+    LEVELS: tl.constexpr,
+    CLASSES: tl.constexpr,
+    WIDE: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    cells, tile_first = levels
+    tile, image = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    level = level_of(tile_first, tile, LEVELS)
+    block = tile - tl.cast(at(tile_first, level, LEVELS), tl.int32)
+    size = tl.cast(at(cells, level, LEVELS), tl.int32) * CLASSES
+    _, _, m_x = _reaching(at(p_logits, level, LEVELS), image, size, block, lowest, WIDE, TILE)
+    tl.store(p_counts + image * tl.num_programs(0) + tile, tl.sum(m_x.to(tl.int32), axis=0))
+
+
+@triton.jit(do_not_specialize=["row"])
+def _decode_compact_kernel(
+    p_logits,
+    p_boxes_out,
+    p_qualities,
+    p_scales,
+    p_counts,
+    p_ends,
+    p_keys,
+    levels,
+    row,
+    lowest,
+    threshold,
+    LEVELS: tl.constexpr,
+    CLASSES: tl.constexpr,
+    LAST: tl.constexpr,
+    BOXES_LAST: tl.constexpr,
+    WIDE: tl.constexpr,
+    FROM_BOX: tl.constexpr,
+    EXP: tl.constexpr,
+    ON_SCORE: tl.constexpr,
+    RANK_BY_SCORE: tl.constexpr,
+    ROOT: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    cells, tile_first = levels
+    tile, image = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    o_tile = image * tl.num_programs(0) + tile
+    count = tl.load(p_counts + o_tile)
+    if count > 0:
+        level = level_of(tile_first, tile, LEVELS)
+        block = tile - tl.cast(at(tile_first, level, LEVELS), tl.int32)
+        own = tl.cast(at(cells, level, LEVELS), tl.int32)
+        b_x, o_x, m_x = _reaching(at(p_logits, level, LEVELS), image, own * CLASSES, block, lowest, WIDE, TILE)
+        b_place = tl.load(p_ends + o_tile) - count + tl.cumsum(m_x.to(tl.int32), axis=0) - 1
+        if LAST:
+            o_cell = o_x // CLASSES
+            b_label = o_x - o_cell * CLASSES
+        else:
+            b_label = o_x // own
+            o_cell = o_x - b_label * own
+        b_p = sigmoid(b_x)
+        b_product = b_p * quality(
+            p_boxes_out, p_qualities, p_scales, level, image, o_cell, own, m_x, LEVELS, BOXES_LAST, FROM_BOX, EXP
+        )
+        b_passes = b_p > threshold
+        if ON_SCORE:
+            b_passes = score_of(b_product, ROOT) > threshold
+        b_rank = b_p
+        if RANK_BY_SCORE:
+            b_rank = b_product
+        b_bits = b_rank.to(tl.int32, bitcast=True) & LAST_PLACE
+        b_key = (b_bits.to(tl.int64) << 32) | ((o_cell * CLASSES + b_label) ^ LAST_PLACE).to(tl.int64)
+        tl.store(p_keys + image * tl.cast(row, tl.int64) + b_place, tl.where(b_passes, b_key, 0), mask=m_x)
+
+
+@triton.jit
+def _reaching(p_x, image, size, block, lowest, WIDE: tl.constexpr, TILE: tl.constexpr):
+    """Logits of a block of an image's `size`, where they lie in it, and whether they reach `lowest`; NaN does not.
+
+    Images that are multiples of WIDE logits have a branch of their own: a compiler that knows it makes wide loads.
+    """
+    o_x = block * TILE + tl.arange(0, TILE)
+    b_x = tl.zeros([TILE], tl.float32)
+    if size % WIDE == 0:
+        whole = size // WIDE * WIDE
+        b_x = tl.load(p_x + image * whole + o_x, mask=o_x < whole, other=-float("inf")).to(tl.float32)
+    else:
+        b_x = tl.load(p_x + image * size + o_x, mask=o_x < size, other=-float("inf")).to(tl.float32)
+    return b_x, o_x, (b_x >= lowest) & (o_x < size)
+
+
+@triton.jit
+def quality(
+    p_boxes_out,
+    p_qualities,
+    p_scales,
+    level,
+    image,
+    o_cell,
+    cells,
+    m_cell,
+    LEVELS: tl.constexpr,
+    BOXES_LAST: tl.constexpr,
+    FROM_BOX: tl.constexpr,
+    EXP: tl.constexpr,
+):
+    """Of the branch where there is one, else the predicted box's centre-ness, else 1."""
+    if p_qualities is not None:
+        p_quality = at(p_qualities, level, LEVELS) + image * cells
+        b_quality = sigmoid(tl.load(p_quality + o_cell, mask=m_cell, other=0.0).to(tl.float32))
+    elif FROM_BOX:
+        b_l, b_t, b_r, b_b = distances(
+            p_boxes_out, p_scales, level, image, o_cell, cells, m_cell, LEVELS, BOXES_LAST, EXP
+        )
+        b_across = tl.div_rn(tl.minimum(b_l, b_r), tl.maximum(b_l, b_r))
+        b_ratio = b_across * tl.div_rn(tl.minimum(b_t, b_b), tl.maximum(b_t, b_b))
+        # 0 / 0 is no number, and not above 0
+        b_quality = tl.sqrt_rn(tl.where(b_ratio > 0, tl.minimum(b_ratio, 1.0), 0.0))
+    else:
+        b_quality = tl.full(o_cell.shape, 1.0, tl.float32)
+    return b_quality
+
+
+@triton.jit
+def distances(
+    p_boxes_out,
+    p_scales,
+    level,
+    image,
+    o_cell,
+    cells,
+    m_cell,
+    LEVELS: tl.constexpr,
+    BOXES_LAST: tl.constexpr,
+    EXP: tl.constexpr,
+):
+    """Predicted l, t, r, b in units; of no number none is made."""
+    scale = tl.load(p_scales + level).to(tl.float32)
+    if BOXES_LAST:
+        o_l, step = o_cell * 4, 1
+    else:
+        o_l, step = o_cell, cells
+    p_l = at(p_boxes_out, level, LEVELS) + image * 4 * cells + o_l
+    b_l = _activate(tl.load(p_l, mask=m_cell, other=0.0).to(tl.float32) * scale, EXP)
+    b_t = _activate(tl.load(p_l + step, mask=m_cell, other=0.0).to(tl.float32) * scale, EXP)
+    b_r = _activate(tl.load(p_l + 2 * step, mask=m_cell, other=0.0).to(tl.float32) * scale, EXP)
+    b_b = _activate(tl.load(p_l + 3 * step, mask=m_cell, other=0.0).to(tl.float32) * scale, EXP)
+    return b_l, b_t, b_r, b_b
+
+
+@triton.jit
+def _activate(b_x, EXP: tl.constexpr):
+    if EXP:
+        b_distance = tl.where(b_x != b_x, b_x, _exp(b_x, MAX_EXPONENT))
+    else:
+        # comparisons, as minimum and maximum of a GPU pass no number over
+        b_floored = tl.where(b_x < 0, 0.0, b_x)
+        b_distance = tl.where(b_floored > MAX_DISTANCE, MAX_DISTANCE, b_floored)
+    return b_distance
+
+
+@triton.jit
+def sigmoid(b_x):
+    """1 / (1 + exp(-x)) in float32, 2^-23 near; NaN stays NaN."""
+    b_p = tl.where(b_x < LOWEST, 0.0, tl.div_rn(1.0, 1.0 + _exp(-b_x, -LOWEST)))
+    return tl.where(b_x != b_x, b_x, b_p)
+
+
+@triton.jit
+def _exp(b_x, MOST: tl.constexpr):
+    """exp(min(x, MOST)), also for infinities, 2^-24 near: 2^x of a GPU, with what x log2(e) loses in rounding."""
+    b_x = tl.minimum(tl.maximum(b_x, -120.0), MOST)
+    b_whole = b_x * LOG2_E
+    b_rest = tl.fma(b_x, LOG2_E_REST, tl.fma(b_x, LOG2_E, -b_whole))
+    return tl.exp2(b_whole) * tl.fma(b_rest, LN_2, 1.0)
+
+
+@triton.jit
+def score_of(b_product, ROOT: tl.constexpr):
+    if ROOT:
+        b_product = tl.sqrt_rn(b_product)
+    return b_product
