@@ -21,18 +21,11 @@ __all__ = [
     "reference",
 ]
 
-_HOMES = {
-    "box_loss": "loss.box",
-    "dispatch": "common.dispatch",
-    "focal_loss": "loss.focal",
-    "paint": "assign.paint",
-}
-
 
 def __getattr__(name: str) -> ModuleType:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module(f"{__name__}.{_HOMES.get(name, name)}")
+    return import_module(f"{__name__}.{name}")
 
 
 def __dir__() -> list[str]:
