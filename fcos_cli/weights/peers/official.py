@@ -1,4 +1,4 @@
-"""The code of FCOS's authors (tianzhi0549/FCOS). Its files do not hold the configuration that says what outputs mean."""
+"""The code of FCOS's authors (tianzhi0549/FCOS). The configuration that says what outputs mean is not in its files."""
 
 from torch import Tensor
 
