@@ -40,7 +40,6 @@ ALSO_WITHOUT_TORCH = {
     "fcos_cli.predict.journal",
     "fcos_cli.predict.pictures",
     "fcos_cli.predict.writer",
-    "fcos_cli.runtime.results",
     "fcos_cli.weights.download",
     "fcos_cli.weights.published",
     "fcos_cli.weights.thresholds",

@@ -1,4 +1,4 @@
-"""COCO result lists: reading them, and holding their ids and values to a data set."""
+"""COCO result lists: read, written, and held to the ids and values of a data set."""
 
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -7,10 +7,12 @@ import numpy as np
 
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
+from fcos_cli.files import atomic_file
 
 RESULT_COLUMNS = 7  # image_id, x, y, w, h, score, category_id
-# Scores are written with six decimals (`runtime/results.py`).
+BOX_DECIMALS, SCORE_DECIMALS = 3, 6
 SCORE_STEP = 1e-6
+"""Between scores as they are written."""
 _EXACT_IN_FLOAT64 = 2**53
 _SHAPE = '[{"image_id": 1, "category_id": 1, "bbox": [x, y, width, height], "score": 0.5}, ...]'
 _LOCATED_SHAPE = _SHAPE.replace("}", ', "level": 3, "location": [x, y]}')
@@ -54,6 +56,32 @@ def load_located_results(path: str | Path) -> LocatedResults:
         np.array([row.level for row in rows], dtype=np.int64),
         np.array([row.location for row in rows], dtype=np.int64).reshape(-1, 2),
     )
+
+
+def write_results(path: str | Path, results: np.ndarray) -> None:
+    """Write detections [K, 7] (image_id, x, y, w, h, score, category_id) as a COCO result list.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with atomic_file(path) as file:
+        for row, (image, *box, score, category) in enumerate(results.tolist()):
+            file.write(b",\n" if row else b"[\n")
+            file.write(coco_entry(int(image), int(category), box, score).encode())
+        file.write(b"\n]\n" if len(results) else b"[]\n")
+
+
+def coco_entry(
+    image_id: int,
+    category_id: int,
+    box: list[float],
+    score: float,
+    level: int | None = None,
+    location: list[int] | None = None,
+) -> str:
+    """One entry of a COCO result list; with a level and a location, where the detection came from."""
+    origin = "" if level is None else f', "level": {level}, "location": {location}'
+    return f'{{"image_id": {image_id}, "category_id": {category_id}, "bbox": {box}, "score": {score}{origin}}}'
 
 
 def _decode(path: Path, *, located: bool = False) -> list[Any]:

@@ -17,9 +17,10 @@ from fcos_cli.data.images import read_image
 from fcos_cli.data.records import DetectionData
 from fcos_cli.data.sources.memory import ImageLike, as_data
 from fcos_cli.errors import DataError, FcosError, UsageError
+from fcos_cli.evaluation.detections import ImageResult
 from fcos_cli.recipe.schema import Precision
 from fcos_cli.runtime.precision import choose_device, choose_precision
-from fcos_cli.runtime.predictor import Failure, ImageResult, Predictor
+from fcos_cli.runtime.predictor import Failure, Predictor
 from fcos_cli.runtime.test_time_augmentation import AugmentedPredictor
 from fcos_cli.weights.saved import Detector, load_detector, newest_run
 from fcos_cli.weights.thresholds import load_thresholds

@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from fcos_cli.runtime.results import Columns, coco_entry
+from fcos_cli.evaluation.detections import Columns
+from fcos_cli.evaluation.results import coco_entry
 
 FormatName = Literal["coco", "csv", "yolo", "voc"]
 FRACTION_DECIMALS = 6

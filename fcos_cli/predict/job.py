@@ -10,12 +10,13 @@ import numpy as np
 from fcos_cli.data.records import Categories, DetectionData
 from fcos_cli.data.sources.video import Frames
 from fcos_cli.errors import SetupError
+from fcos_cli.evaluation.categories import match_categories
+from fcos_cli.evaluation.detections import ImageResult
 from fcos_cli.predict.formats import FormatName
 from fcos_cli.predict.pictures import PICTURE_THRESHOLD, Pictures
 from fcos_cli.predict.pipeline import LIMIT, Finisher
 from fcos_cli.predict.writer import ResultWriter, companion_path, lists_images, names_of, result_writer
-from fcos_cli.runtime.predictor import Failure, ImageResult, Predictor
-from fcos_cli.runtime.results import match_categories
+from fcos_cli.runtime.predictor import Failure, Predictor
 
 # Frames that wait for their picture are in memory in full size.
 FRAMES_IN_FLIGHT = 8

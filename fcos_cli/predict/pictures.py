@@ -4,18 +4,15 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from fcos_cli.data.records import DetectionData
 from fcos_cli.data.sources.opening import image_paths
 from fcos_cli.errors import UsageError
+from fcos_cli.evaluation.detections import ImageResult
 from fcos_cli.predict.formats import OutputNames
 from fcos_cli.report.draw import draw_boxes, save_picture
-
-if TYPE_CHECKING:
-    from fcos_cli.runtime.predictor import ImageResult
 
 PICTURE_THRESHOLD = 0.3
 
@@ -44,7 +41,7 @@ class Pictures:
         self.drawn, self.crops = drawn, crops
         self.names = OutputNames(data.file_names, data.image_ids)
 
-    def __call__(self, result: "ImageResult") -> None:
+    def __call__(self, result: ImageResult) -> None:
         """Read the image again and write its pictures.
 
         Raises:

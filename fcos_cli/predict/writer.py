@@ -5,19 +5,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fcos_cli.data.records import Categories, DetectionData
 from fcos_cli.errors import UsageError
+from fcos_cli.evaluation.categories import UNKNOWN_CATEGORY
+from fcos_cli.evaluation.detections import ImageResult, to_columns
 from fcos_cli.files import atomic_file
 from fcos_cli.predict.formats import FORMATS, Format, FormatName, OutputNames, Seen, replace_file
 from fcos_cli.predict.journal import Journal, partial_path
-from fcos_cli.runtime.results import UNKNOWN_CATEGORY, to_columns
-
-if TYPE_CHECKING:
-    from fcos_cli.runtime.predictor import ImageResult
 
 CLASSES_FILE = "classes.txt"
 
@@ -49,7 +47,7 @@ class ResultWriter:
     invalid: int = 0
     per_class: dict[int, int] = field(default_factory=dict)
 
-    def add(self, result: "ImageResult") -> None:
+    def add(self, result: ImageResult) -> None:
         """Write the detections of one image; when this returns, they survive the end of the process.
 
         Raises:

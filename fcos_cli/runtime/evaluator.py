@@ -6,12 +6,13 @@ import numpy as np
 import torch
 
 from fcos_cli.data.records import Categories, DetectionData
+from fcos_cli.evaluation.categories import UNKNOWN_CATEGORY, match_categories
 from fcos_cli.evaluation.coco_ap import Evaluation, evaluate
+from fcos_cli.evaluation.detections import ImageResult, concatenate, to_columns
 from fcos_cli.evaluation.thresholds import OperatingPoint
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import Precision, TestConfig
-from fcos_cli.runtime.predictor import Failure, ImageResult, Predictor
-from fcos_cli.runtime.results import UNKNOWN_CATEGORY, concatenate, match_categories, to_columns
+from fcos_cli.runtime.predictor import Failure, Predictor
 from fcos_cli.runtime.test_time_augmentation import AugmentedPredictor
 from fcos_cli.weights.saved import Detector
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from fcos_cli.data.loading.tensors import Batch
 from fcos_cli.data.records import DetectionData
 from fcos_cli.data.sources.video import Frames
 from fcos_cli.errors import DataError
+from fcos_cli.evaluation.detections import ImageResult
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.postprocess import Detections, postprocess
 from fcos_cli.recipe.schema import Precision as PrecisionName
@@ -27,33 +27,6 @@ class Failure(NamedTuple):
 
     file_name: str
     reason: str
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """What was found in one image: D detections by descending score.
-
-    Attributes:
-        index: position in the data set.
-        image_id: the data set's own id.
-        size: width and height of the original image in pixels.
-        boxes: float64 [D, 4] xyxy in pixels of the original image, inside it.
-        scores: float64 [D] in 0..1.
-        labels: int64 [D], the model's contiguous labels.
-        level: int64 [D], number of the pyramid level a detection came from, 3 for P3.
-        location: int64 [D, 2], x and y of the location it came from, in pixels of the network input.
-        invalid: detections left out because a number in them was not finite (the weights have diverged).
-    """
-
-    index: int
-    image_id: int
-    size: tuple[int, int]
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-    level: np.ndarray
-    location: np.ndarray
-    invalid: int = 0
 
 
 class Predictor:

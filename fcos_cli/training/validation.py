@@ -8,12 +8,13 @@ import numpy as np
 
 from fcos_cli.data.records import DetectionData
 from fcos_cli.evaluation.coco_ap import ClassResult, Evaluation, evaluate
+from fcos_cli.evaluation.detections import concatenate, to_columns
+from fcos_cli.evaluation.results import write_results
 from fcos_cli.files import atomic_file
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report.console import warn
 from fcos_cli.runtime.predictor import Failure, Predictor
-from fcos_cli.runtime.results import concatenate, to_columns, write_results
 from fcos_cli.training.distributed import World
 from fcos_cli.training.log import TrainingLog, evaluated, read_rows
 from fcos_cli.training.runs import RunFolder

@@ -12,12 +12,13 @@ from PIL import Image
 
 from fcos_cli.data.datasets import image_files
 from fcos_cli.errors import SetupError
+from fcos_cli.evaluation.detections import ImageResult
 from fcos_cli.model.postprocess import Detections
 from fcos_cli.predict import writer as writer_module
 from fcos_cli.predict.job import predict_to_file
 from fcos_cli.predict.pictures import Pictures, folder_name
 from fcos_cli.predict.pipeline import Finisher
-from fcos_cli.runtime.predictor import ImageResult, Predictor
+from fcos_cli.runtime.predictor import Predictor
 from fcos_cli.weights.saved import load_detector
 
 

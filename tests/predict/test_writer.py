@@ -13,13 +13,12 @@ import pytest
 from fcos_cli.data.datasets import image_files, open_data
 from fcos_cli.data.records import Categories
 from fcos_cli.errors import DataError, UsageError
+from fcos_cli.evaluation.detections import ImageResult, concatenate, to_columns
 from fcos_cli.evaluation.results import load_located_results, load_results
 from fcos_cli.predict import journal as journal_module
 from fcos_cli.predict.formats import OutputNames
 from fcos_cli.predict.journal import Journal, partial_path
 from fcos_cli.predict.writer import companion_path, names_of, result_writer
-from fcos_cli.runtime.predictor import ImageResult
-from fcos_cli.runtime.results import concatenate, to_columns
 
 IDS = np.array([2, 5, 90])
 CLASSES = Categories((2, 5, 90), ("cat", "big dog", "owl"))

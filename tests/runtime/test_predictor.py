@@ -9,10 +9,11 @@ from PIL import Image
 
 from fcos_cli.data.datasets import image_files
 from fcos_cli.errors import DataError
+from fcos_cli.evaluation.detections import ImageResult
 from fcos_cli.model.fcos import FCOS, HeadOutputs
 from fcos_cli.recipe.schema import ModelConfig
 from fcos_cli.recipe.schema import TestConfig as Limits
-from fcos_cli.runtime.predictor import ImageResult, Predictor
+from fcos_cli.runtime.predictor import Predictor
 from fcos_cli.weights.saved import load_detector
 
 TEST = Limits(short_side=96, long_side=160, batch_size=3)

@@ -9,15 +9,9 @@ import pytest
 from fcos_cli.data.datasets import image_files
 from fcos_cli.data.records import Categories
 from fcos_cli.errors import DataError
-from fcos_cli.evaluation.results import load_results
-from fcos_cli.runtime.predictor import ImageResult
-from fcos_cli.runtime.results import (
-    Columns,
-    concatenate,
-    match_categories,
-    to_columns,
-    write_results,
-)
+from fcos_cli.evaluation.categories import match_categories
+from fcos_cli.evaluation.detections import Columns, ImageResult, concatenate, to_columns
+from fcos_cli.evaluation.results import load_results, write_results
 
 IDS = np.array([2, 5, 90])
 
