@@ -31,8 +31,8 @@ NEEDS_TORCH = {
     "fcos_cli.data.loading.processes",
     "fcos_cli.data.loading.loader",
     "fcos_cli.data.loading.eval_loader",
+    "fcos_cli.data.loading.streamed",
     "fcos_cli.data.sources.memory",
-    "fcos_cli.data.sources.video",
 }
 ALSO_WITHOUT_TORCH = {
     "fcos_cli.benchmarks.statistics",

@@ -19,9 +19,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fcos_cli.data.images import image_sizes
+from fcos_cli.data.images import image_sizes, resize
 from fcos_cli.data.loading.eval_loader import shape_groups
-from fcos_cli.data.loading.transforms import resize
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import SetupError
 from fcos_cli.geometry.resize import resized_size

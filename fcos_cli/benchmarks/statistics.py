@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fcos_cli.data.images import read_from_folder
 from fcos_cli.data.records import Categories, DetectionData
+from fcos_cli.data.sources.files import ImageFiles
 from fcos_cli.errors import FcosError
 from fcos_cli.stats.boxes import NetworkBoxes, Setting, network_boxes
 from fcos_cli.stats.painting import claims_of, paint_all
@@ -134,7 +134,7 @@ def made_up(images: int, boxes: int, seed: int = 0) -> DetectionData:
         box_ids=np.arange(1, total + 1),
         offsets=np.arange(images + 1, dtype=np.int64) * boxes,
         root=Path("."),
-        reader=read_from_folder,
+        source=ImageFiles(),
     )
 
 

@@ -173,7 +173,7 @@ def predict(
             if resume
             else f"starting again: {partial} of an interrupted prediction is overwritten (--resume would have gone on)"
         )
-    total = getattr(data.reader, "expected", len(data))
+    total = data.source.expected(data)
     with console.progress("predicting", total or None) as step:
         summary = predict_to_file(
             predictor,

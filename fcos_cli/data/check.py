@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fcos_cli.data.formats.splits import meaning
-from fcos_cli.data.images import read_from_folder, threads
+from fcos_cli.data.images import threads
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 
@@ -130,8 +130,8 @@ def check_data(
         decode: decode every image too (threads over the cores).
         advance: called with 1 for each decoded image.
     """
-    on_disk = data.reader is read_from_folder
-    missing = [name for name in data.file_names if not os.path.isfile(data.root / name)] if on_disk else []
+    names = data.file_names if data.source.on_disk else []
+    missing = [name for name in names if not os.path.isfile(data.root / name)]
     image_index = np.repeat(np.arange(len(data)), np.diff(data.offsets))
     sides = data.boxes[:, 2:] - data.boxes[:, :2]
     sizes = data.sizes[image_index].astype(np.float64)

@@ -1,19 +1,16 @@
 """From what the user typed (a name, a folder, a file) to a data set."""
 
 import difflib
-import glob
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from fcos_cli.data.formats.coco import coco_split, coco_splits
 from fcos_cli.data.formats.splits import ALL, Split, choose_split, meaning
 from fcos_cli.data.formats.voc import voc_splits
 from fcos_cli.data.formats.yolo import yolo_index_splits, yolo_splits
-from fcos_cli.data.images import is_image_name, natural_key, read_from_folder, stable_ids
-from fcos_cli.data.records import Categories, DetectionData
+from fcos_cli.data.image_names import is_image_name
+from fcos_cli.data.records import DetectionData
+from fcos_cli.data.sources.files import image_files, images_below
 from fcos_cli.errors import DataError
 
 BUILT_IN = "shapes"
@@ -55,13 +52,13 @@ def find_splits(spec: str) -> tuple[str, dict[str, Split]]:
         splits = splits_of(path)
         if splits:
             return layout, dict(sorted(splits.items(), key=lambda item: _split_order(item[0])))
-    if next(_images_below(path), None) is None:
+    if next(images_below(path), None) is None:
         raise DataError(
             f"{path} holds no data set that is understood",
             "COCO: annotations/*.json; Pascal VOC: Annotations/*.xml; YOLO: data.yaml or images/, labels/; or images",
         )
     return "images", {
-        ALL: Split(open=lambda: image_files([str(path)]), count=lambda: sum(1 for _ in _images_below(path)))
+        ALL: Split(open=lambda: image_files([str(path)]), count=lambda: sum(1 for _ in images_below(path)))
     }
 
 
@@ -80,54 +77,6 @@ def known_names() -> dict[str, Path]:
                 if folder.is_dir() and not folder.name.startswith("."):
                     names.setdefault(folder.name, folder)
     return names
-
-
-def image_files(sources: Sequence[str], leave_out: Sequence[str | Path] = ()) -> DetectionData:
-    """Bare images as a data set without annotations.
-
-    Folders are searched recursively for files with an image's extension; a file that is named itself is taken whatever
-    its extension. A file that is found twice is taken once. Names are relative to the one folder, or to what all
-    sources have in common, in natural order (2 before 10); ids are `stable_ids` of the names. Sizes are 0.
-
-    Args:
-        sources: files, folders and glob patterns (`**` reaches into folders).
-        leave_out: folders in which nothing is searched for, unless a source lies in them itself.
-
-    Raises:
-        DataError: a source does not exist or holds no images.
-    """
-    found: dict[str, None] = {}
-    hidden = [Path(os.path.abspath(folder)) for folder in leave_out]
-    bases: list[str] = []
-    for source in sources:
-        base, files = _expand(source)
-        bases.append(os.path.abspath(base))
-        places = [place for place in hidden if not Path(bases[-1]).is_relative_to(place)]
-        paths = (os.path.abspath(file) for file in files)
-        found.update((path, None) for path in paths if not any(Path(path).is_relative_to(place) for place in places))
-    if not found:
-        raise DataError("no images were given", "name files, folders or patterns such as 'photos/*.jpg'")
-    try:
-        root = Path(os.path.commonpath(bases))
-    except ValueError:
-        raise DataError("the images lie on different drives", "give the sources one at a time") from None
-    names = sorted((Path(os.path.relpath(file, root)).as_posix() for file in found), key=natural_key)
-    return DetectionData(
-        name=sources[0] if len(sources) == 1 else f"{len(names)} images",
-        categories=Categories((), ()),
-        image_ids=stable_ids(names),
-        file_names=names,
-        sizes=np.zeros((len(names), 2), dtype=np.int32),
-        boxes=np.zeros((0, 4)),
-        labels=np.zeros(0, dtype=np.int32),
-        crowd=np.zeros(0, dtype=bool),
-        areas=np.zeros(0),
-        box_ids=np.zeros(0, dtype=np.int64),
-        offsets=np.zeros(len(names) + 1, dtype=np.int64),
-        root=root,
-        reader=read_from_folder,
-        annotated=False,
-    )
 
 
 def _shapes_splits() -> dict[str, Split]:
@@ -173,45 +122,3 @@ def _file_splits(path: Path) -> tuple[str, dict[str, Split]]:
 def _split_order(name: str) -> tuple[int, str]:
     known = meaning(name)
     return (_ORDER.index(known) if known else len(_ORDER), name)
-
-
-def _expand(source: str) -> tuple[Path, list[str]]:
-    """The folder that names are relative to, and the files of one source."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        files = list(_images_below(path))
-        if not files:
-            raise DataError(
-                f"{source}: no images in this folder", "images are known by extensions such as .jpg and .png"
-            )
-        return path, files
-    if path.is_file():
-        return path.parent, [str(path)]
-    if not glob.has_magic(source):
-        raise DataError(
-            f"{source}: no such file or folder", "check the path; a pattern such as 'photos/*.jpg' works too"
-        )
-    files = [file for file in glob.glob(str(path), recursive=True) if is_image_name(file) and os.path.isfile(file)]
-    if not files:
-        raise DataError(
-            f"{source}: no image matches this pattern", "put the pattern in quotes; ** reaches into folders"
-        )
-    fixed = []
-    for part in path.parts:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    return Path(*fixed), files
-
-
-def _images_below(folder: Path) -> Iterator[str]:
-    """Image files of a folder and those below; hidden ones are left out, linked folders are followed once."""
-    seen: set[str] = set()
-    for place, inner, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            inner.clear()
-            continue
-        seen.add(real)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        yield from (os.path.join(place, name) for name in sorted(files) if is_image_name(name))

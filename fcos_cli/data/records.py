@@ -4,19 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
+from fcos_cli.data.sources.source import ImageSource
 from fcos_cli.errors import DataError
-
-
-class ImageReader(Protocol):
-    """Reads the pixels of image `index` of a data set."""
-
-    def __call__(self, data: "DetectionData", index: int) -> np.ndarray:
-        """uint8 [H, W, 3] RGB, upright. Raises DataError, naming the image, where it cannot be read."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -66,10 +58,10 @@ class DetectionData:
         box_ids: int64 [B], annotation ids.
         offsets: int64 [N + 1].
         root: folder of the images.
-        reader: how an image is read.
+        source: where the pixels come from.
         annotated: False for a bare folder of images.
-        dropped: what the reader left out and why, with counts, for the user to see.
-        notes: what else the reader met that the user should know, a sentence each.
+        dropped: what was left out on reading the annotations and why, with counts, for the user to see.
+        notes: what else the user should know of the annotations, a sentence each.
     """
 
     name: str
@@ -84,10 +76,32 @@ class DetectionData:
     box_ids: np.ndarray
     offsets: np.ndarray
     root: Path
-    reader: ImageReader
+    source: ImageSource
     annotated: bool = True
     dropped: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @staticmethod
+    def unannotated(
+        name: str, image_ids: np.ndarray, file_names: Sequence[str], sizes: np.ndarray, root: Path, source: ImageSource
+    ) -> "DetectionData":
+        """Images without annotations and without classes."""
+        return DetectionData(
+            name=name,
+            categories=Categories((), ()),
+            image_ids=image_ids,
+            file_names=file_names,
+            sizes=sizes,
+            boxes=np.zeros((0, 4)),
+            labels=np.zeros(0, dtype=np.int32),
+            crowd=np.zeros(0, dtype=bool),
+            areas=np.zeros(0),
+            box_ids=np.zeros(0, dtype=np.int64),
+            offsets=np.zeros(len(file_names) + 1, dtype=np.int64),
+            root=root,
+            source=source,
+            annotated=False,
+        )
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -105,7 +119,7 @@ class DetectionData:
         Raises:
             DataError: the image is missing or broken.
         """
-        return self.reader(self, index)
+        return self.source.read(self, index)
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "DetectionData":
         """The same data set with only these images, in this order."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fcos_cli.data.records import Categories, DetectionData
-from fcos_cli.data.sources.video import Frames
+from fcos_cli.data.sources.source import StreamedSource
 from fcos_cli.errors import SetupError
 from fcos_cli.evaluation.categories import match_categories
 from fcos_cli.evaluation.detections import ImageResult
@@ -18,7 +18,7 @@ from fcos_cli.predict.pipeline import LIMIT, Finisher
 from fcos_cli.predict.writer import ResultWriter, companion_path, lists_images, names_of, result_writer
 from fcos_cli.runtime.predictor import Failure, Predictor
 
-# Frames that wait for their picture are in memory in full size.
+# Streamed images that wait for their picture are in memory in full size.
 FRAMES_IN_FLIGHT = 8
 
 
@@ -86,7 +86,7 @@ def predict_to_file(
         resume: go on with what an interrupted prediction has left; the result is what it would have been without the
             interruption.
         settings: what the detections depend on beside the predictor's own settings, such as the weights' digest.
-        draft: as `images.read_resized` has it.
+        draft: as `ImageSource.read_resized` has it.
         step: called with the number of images finished, readable or not; first with those that were done before.
 
     Raises:
@@ -145,22 +145,22 @@ def _predict(
     step: Callable[[int], None],
 ) -> None:
     told = 0
+    streamed = data.source if isinstance(data.source, StreamedSource) else None
+    # Pictures, and passes at other sizes, read an image again.
+    if streamed and (prepare is not None or predictor.augmented):
+        streamed.keep_originals()
 
     def write(result: ImageResult) -> None:
         nonlocal told
         writer.add(result)
-        if isinstance(data.reader, Frames):
-            data.reader.release(result.index)
+        if streamed:
+            streamed.release(result.index)
         failures = len(summary.failed)
         step(1 + failures - told)
         told = failures
 
-    frames = data.reader if isinstance(data.reader, Frames) else None
-    if frames:
-        # A frame cannot be read again: pictures, and passes at other sizes, need it kept.
-        frames.keep = prepare is not None or type(predictor) is not Predictor
     done = writer.done.copy()
-    with Finisher(prepare, write, limit=FRAMES_IN_FLIGHT if frames else LIMIT) as finisher:
+    with Finisher(prepare, write, limit=FRAMES_IN_FLIGHT if streamed else LIMIT) as finisher:
         for result in predictor.run(data, summary.failed, done=done, draft=draft):
             # A batch that was half written is run as a whole again, so that its images are padded as they were.
             if not done[result.index]:
@@ -178,7 +178,7 @@ def _settings(predictor: Predictor, data: DetectionData, draft: bool) -> dict[st
         "device": predictor.model.device.type,
         "precision": predictor.precision.name,
         "batch size": predictor.batch_size,
-        "test-time augmentation": type(predictor) is not Predictor,
+        "test-time augmentation": predictor.augmented,
         "draft": draft,
         **{f"test.{key}": value for key, value in limits.items()},
     }

@@ -89,9 +89,12 @@ class ResultWriter:
     def _companion(self, categories: Categories) -> dict[str, object]:
         rows = [{key: i[key] for key in ("id", "file_name", "width", "height")} for i in self.journal.images()]
         classes = zip(categories.ids, categories.names, strict=True)
-        about: dict[str, object] = getattr(self.data.reader, "about", {})
         return {
-            "info": {"description": "images of the result list beside this file", "root": str(self.data.root), **about},
+            "info": {
+                "description": "images of the result list beside this file",
+                "root": str(self.data.root),
+                **self.data.source.about,
+            },
             "images": sorted(rows, key=lambda row: str(row["file_name"])),
             "categories": [{"id": category, "name": name} for category, name in classes],
         }

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 from fcos_cli.data.loading.eval_loader import eval_batches
 from fcos_cli.data.loading.tensors import Batch
 from fcos_cli.data.records import DetectionData
-from fcos_cli.data.sources.video import Frames
 from fcos_cli.errors import DataError
 from fcos_cli.evaluation.detections import ImageResult
 from fcos_cli.model.fcos import FCOS
@@ -42,7 +41,12 @@ class Predictor:
         batch_size: images a pass; None is the recipe's.
         threshold: smallest score to report; None reports every detection above the recipe's candidate threshold.
             One below the recipe's threshold lowers that, too. An array [C] is one for each class, and lowers nothing.
+
+    Attributes:
+        augmented: whether an image is seen in several passes, for which it may be read again.
     """
+
+    augmented: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -86,10 +90,7 @@ class Predictor:
         with _evaluating(self.model):
             short, long = self.test.short_side, self.test.long_side
             size = self.batch_size
-            if isinstance(data.reader, Frames):
-                batches = data.reader.batches(data, short, long, size, done)
-            else:
-                batches = eval_batches(data, short, long, size, rank=rank, world=world, done=done, draft=draft)
+            batches = eval_batches(data, short, long, size, rank=rank, world=world, done=done, draft=draft)
             for batch in batches:
                 failures = [Failure(name, reason) for name, reason in batch.failed]
                 if failures and failed is None:

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fcos_cli.data.images import threads
+from fcos_cli.data.images import resize, threads
 from fcos_cli.data.loading.tensors import Batch
-from fcos_cli.data.loading.transforms import resize
 from fcos_cli.data.records import DetectionData
 from fcos_cli.geometry.resize import padded_size, resized_size
 from fcos_cli.model.postprocess import Detections, postprocess
@@ -34,6 +33,8 @@ class AugmentedPredictor(Predictor):
     a batch is cut into parts, whose padded pixels are no more than those of a full batch at the recipe's size. The
     images of one batch are in memory in their original size.
     """
+
+    augmented = True
 
     def detect_batch(self, data: DetectionData, batch: Batch) -> Detections:
         """Detections in a batch of `data`'s images, in pixels of `batch.images`, merged from all passes."""

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from fcos_cli.benchmarks import inference as prediction
 from fcos_cli.benchmarks import statistics as measured
 from fcos_cli.commands import bench
-from fcos_cli.data.datasets import image_files
 from fcos_cli.data.formats.coco import read_coco
+from fcos_cli.data.sources.files import image_files
 from fcos_cli.errors import FcosError, UsageError
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.load import load_recipe

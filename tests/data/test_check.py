@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from fcos_cli.data.check import BrokenImage, ClassCount, check_data, check_together
-from fcos_cli.data.datasets import image_files, open_data
+from fcos_cli.data.datasets import open_data
 from fcos_cli.data.formats.coco import read_coco
+from fcos_cli.data.sources.files import image_files
 
 
 def write(folder: Path, annotations: list[tuple[int, int, list[float], int]], **changes: Any) -> Path:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcos_cli.data.datasets import find_splits, image_files, known_names, open_data
+from fcos_cli.data.datasets import find_splits, known_names, open_data
 from fcos_cli.data.formats.splits import Split, choose_split, meaning
+from fcos_cli.data.sources.files import image_files
 from fcos_cli.errors import DataError
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +11,14 @@ import pytest
 from PIL import Image
 
 from fcos_cli.data.formats.assemble import assemble
-from fcos_cli.data.images import (
-    image_size,
-    image_sizes,
-    is_image_name,
-    natural_key,
-    read_image,
-    read_resized,
-    stable_ids,
-)
-from fcos_cli.data.loading.transforms import resize
+from fcos_cli.data.image_names import is_image_name, natural_key, stable_ids
+from fcos_cli.data.images import image_size, image_sizes, read_image, resize
 from fcos_cli.data.records import Categories, DetectionData
+from fcos_cli.data.sources.files import ImageFiles
 from fcos_cli.errors import DataError
 from fcos_cli.geometry.resize import resized_size
 
+FILES = ImageFiles()
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 CORNERS = np.array([[RED, GREEN], [BLUE, WHITE]], dtype=np.uint8)
 
@@ -262,14 +257,14 @@ def test_resizing_on_the_way_gives_the_same_pixels(tmp_path: Path, orientation: 
     data = one_image(tmp_path, "a.png", (0, 0))
     whole = data.read(0)
     for size in ((24, 30), (90, 80), whole.shape[1::-1]):
-        pixels, original = read_resized(data, 0, lambda width, height, size=size: size)
+        pixels, original = FILES.read_resized(data, 0, lambda width, height, size=size: size)
         assert original == whole.shape[1::-1]
         assert pixels.flags.writeable
         np.testing.assert_array_equal(pixels, resize(whole, *size))
     with pytest.raises(DataError, match=r"absent\.png: no such image"):
-        read_resized(one_image(tmp_path, "absent.png", (0, 0)), 0, lambda width, height: (width, height))
+        FILES.read_resized(one_image(tmp_path, "absent.png", (0, 0)), 0, lambda width, height: (width, height))
     with pytest.raises(DataError, match=r"a\.png.* annotation says 61x40"):
-        read_resized(one_image(tmp_path, "a.png", (61, 40)), 0, lambda width, height: (width, height))
+        FILES.read_resized(one_image(tmp_path, "a.png", (61, 40)), 0, lambda width, height: (width, height))
 
 
 def smooth_photo(width: int, height: int) -> np.ndarray:
@@ -290,7 +285,7 @@ def test_draft_only_for_images_of_twice_the_size(
 
     def read(size: tuple[int, int], draft: bool) -> np.ndarray:
         asked = size if orientation == 1 else size[::-1]
-        pixels, original = read_resized(data, 0, lambda width, height: asked, draft=draft)
+        pixels, original = FILES.read_resized(data, 0, lambda width, height: asked, draft=draft)
         assert original == upright
         assert pixels.shape == (*asked[::-1], 3)
         return pixels
@@ -307,11 +302,13 @@ def test_draft_of_real_photographs_is_close(shared_data: Path) -> None:
     """Photographs of COCO's size are decoded whole at the sizes that networks use; here the network is small."""
     folder = shared_data / "coco128" / "train2017"
     differences, both = [], (False, True)
+    large = partial(resized_size, short_side=800, long_side=1333)
+    little = partial(resized_size, short_side=160, long_side=266)
     for path in sorted(folder.rglob("*.jpg"))[:12]:
         data = one_image(path.parent, path.name, (0, 0))
-        usual = [read_resized(data, 0, lambda w, h: resized_size(w, h, 800, 1333), draft=draft)[0] for draft in both]
+        usual = [FILES.read_resized(data, 0, large, draft=draft)[0] for draft in both]
         np.testing.assert_array_equal(*usual)
-        small = [read_resized(data, 0, lambda w, h: resized_size(w, h, 160, 266), draft=draft)[0] for draft in both]
+        small = [FILES.read_resized(data, 0, little, draft=draft)[0] for draft in both]
         differences.append(np.abs(small[0].astype(int) - small[1]).mean())
     # Of 255 steps. JPEG at quality 90 itself moves such pictures by about 3.
     assert 0 < np.mean(differences) < 3
@@ -320,7 +317,7 @@ def test_draft_of_real_photographs_is_close(shared_data: Path) -> None:
 def test_draft_leaves_other_formats_alone(tmp_path: Path) -> None:
     Image.fromarray(smooth_photo(400, 300)).save(tmp_path / "a.png")
     data = one_image(tmp_path, "a.png", (0, 0))
-    both = [read_resized(data, 0, lambda width, height: (100, 75), draft=draft)[0] for draft in (True, False)]
+    both = [FILES.read_resized(data, 0, lambda width, height: (100, 75), draft=draft)[0] for draft in (True, False)]
     np.testing.assert_array_equal(*both)
 
 
@@ -329,7 +326,7 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     source = Image.fromarray(smooth_photo(32, 24))
     made = Image.new("I;16", (32, 24), 9000) if mode == "I;16" else source.convert(mode)
     made.save(tmp_path / "a.tif")
-    pixels, size = read_resized(one_image(tmp_path, "a.tif", (0, 0)), 0, lambda width, height: (16, 12))
+    pixels, size = FILES.read_resized(one_image(tmp_path, "a.tif", (0, 0)), 0, lambda width, height: (16, 12))
     assert (pixels.shape, pixels.dtype, size) == ((12, 16, 3), np.uint8, (32, 24))
 
 

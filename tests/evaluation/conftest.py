@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from fcos_cli.data.records import Categories, DetectionData, group_by_image
+from fcos_cli.data.sources.source import ImageSource
 
 
-def _unreadable(data, index):
-    raise AssertionError("an evaluation reads no pixels")
+class Unreadable(ImageSource):
+    def read(self, data, index):
+        raise AssertionError("an evaluation reads no pixels")
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +39,7 @@ def make_data():
             box_ids=np.arange(len(annotations), dtype=np.int64)[order],
             offsets=offsets,
             root=Path("."),
-            reader=_unreadable,
+            source=Unreadable(),
         )
 
     return make

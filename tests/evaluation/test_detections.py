@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fcos_cli.data.datasets import image_files
 from fcos_cli.data.records import Categories
+from fcos_cli.data.sources.files import image_files
 from fcos_cli.errors import DataError
 from fcos_cli.evaluation.categories import match_categories
 from fcos_cli.evaluation.detections import Columns, ImageResult, concatenate, to_columns

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from fcos_cli import load
-from fcos_cli.data.datasets import image_files
 from fcos_cli.data.images import read_image
+from fcos_cli.data.sources.files import image_files
 from fcos_cli.errors import DataError, SetupError, UsageError, WeightsError
 from fcos_cli.evaluation.thresholds import OperatingPoint
 from fcos_cli.predict.job import predict_to_file

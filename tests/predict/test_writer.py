@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fcos_cli.data.datasets import image_files, open_data
+from fcos_cli.data.datasets import open_data
 from fcos_cli.data.records import Categories
+from fcos_cli.data.sources.files import image_files
 from fcos_cli.errors import DataError, UsageError
 from fcos_cli.evaluation.detections import ImageResult, concatenate, to_columns
 from fcos_cli.evaluation.results import load_located_results, load_results

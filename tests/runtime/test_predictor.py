@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fcos_cli.data.datasets import image_files
+from fcos_cli.data.sources.files import image_files
 from fcos_cli.errors import DataError
 from fcos_cli.evaluation.detections import ImageResult
 from fcos_cli.model.fcos import FCOS, HeadOutputs

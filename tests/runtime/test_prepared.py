@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fcos_cli.data.datasets import image_files
+from fcos_cli.data.sources.files import image_files
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.resnet import FrozenBatchNorm
 from fcos_cli.recipe.schema import ModelConfig

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fcos_cli.data.datasets import image_files
 from fcos_cli.data.images import read_image
 from fcos_cli.data.loading.transforms import prepare
+from fcos_cli.data.sources.files import image_files
 from fcos_cli.geometry.resize import padded_size
 from fcos_cli.model.fcos import FCOS, HeadOutputs
 from fcos_cli.recipe.schema import ModelConfig

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from fcos_cli.data.records import Categories, DetectionData
+from fcos_cli.data.sources.source import ImageSource
 
 
-def _unreadable(data, index):
-    raise AssertionError("statistics read no pixels")
+class Unreadable(ImageSource):
+    def read(self, data, index):
+        raise AssertionError("statistics read no pixels")
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +34,7 @@ def make_data():
             "box_ids": np.arange(1, len(rows) + 1, dtype=np.int64),
             "offsets": np.cumsum([0, *(len(image[2]) for image in images)]).astype(np.int64),
             "root": Path("."),
-            "reader": _unreadable,
+            "source": Unreadable(),
         }
         return DetectionData(**{**fields, **changes})
 

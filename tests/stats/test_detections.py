@@ -235,7 +235,7 @@ def test_rounding_and_borders_are_no_other_size(make_data):
 
 def test_a_detector_from_images_to_its_trace(make_data, make_images, tiny_detector, tmp_path, monkeypatch):
     """Images of several shapes share batches, and their padding; still every detection contains its own location."""
-    from fcos_cli.data.datasets import image_files
+    from fcos_cli.data.sources.files import image_files
     from fcos_cli.predict.job import predict_to_file
     from fcos_cli.runtime.predictor import Predictor
     from fcos_cli.weights.saved import load_detector

@@ -79,7 +79,7 @@ def _open(
     precision: Precision,
 ) -> "tuple[DetectionData, Predictor, int]":
     from fcos_cli.benchmarks import inference as bench
-    from fcos_cli.data.datasets import image_files
+    from fcos_cli.data.sources.files import image_files
     from fcos_cli.data.sources.opening import open_sources
     from fcos_cli.model.fcos import FCOS
     from fcos_cli.recipe.load import load_recipe

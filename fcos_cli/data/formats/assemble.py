@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fcos_cli.data.images import read_from_folder
 from fcos_cli.data.records import Categories, DetectionData, group_by_image
+from fcos_cli.data.sources.files import ImageFiles
 
 NO_AREA = "boxes with a side of zero or less"
 NOT_FINITE = "boxes with NaN, infinite or missing coordinates"
@@ -64,7 +64,7 @@ def assemble(
         box_ids=np.arange(1, rows.size + 1, dtype=np.int64) if box_ids is None else box_ids[rows],
         offsets=offsets,
         root=root,
-        reader=read_from_folder,
+        source=ImageFiles(),
         annotated=annotated,
         dropped={reason: count for reason, count in counts.items() if count},
     )

@@ -17,7 +17,8 @@ import numpy as np
 
 from fcos_cli.data.formats.assemble import assemble
 from fcos_cli.data.formats.splits import ALL, Split, class_names_file, read_lines
-from fcos_cli.data.images import image_sizes, is_image_name, stable_ids
+from fcos_cli.data.image_names import is_image_name, stable_ids
+from fcos_cli.data.images import image_sizes
 from fcos_cli.data.records import Categories, DetectionData
 from fcos_cli.errors import DataError
 

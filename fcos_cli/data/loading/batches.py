@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from fcos_cli.data.images import read_from_folder, read_resized
 from fcos_cli.data.loading.sampling import BatchPlan
 from fcos_cli.data.loading.transforms import Prepared, draw_short_side, placed, prepare
 from fcos_cli.data.records import DetectionData
@@ -114,7 +113,7 @@ class TrainBatches:
 class EvalImages:
     """Images of a data set at the test size, one at a time; safe to call from several threads.
 
-    `draft` as `images.read_resized` has it.
+    `draft` as `ImageSource.read_resized` has it.
     """
 
     data: DetectionData
@@ -126,9 +125,7 @@ class EvalImages:
         """(index, image), or (name, reason) where it cannot be read."""
         boxes = self.data.boxes[self.data.rows(index)]
         try:
-            if self.data.reader is not read_from_folder:
-                return index, prepare(self.data.read(index), boxes, self.short_side, self.long_side)
-            pixels, size = read_resized(self.data, index, self._network_size, draft=self.draft)
+            pixels, size = self.data.source.read_resized(self.data, index, self._network_size, draft=self.draft)
             return index, placed(pixels, boxes, size)
         except DataError as error:
             return self.data.file_names[index], error.message

@@ -5,13 +5,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fcos_cli.data.images import image_sizes, read_from_folder
+from fcos_cli.data.images import image_sizes
 from fcos_cli.data.loading.ahead import groups_ahead
 from fcos_cli.data.loading.batches import EvalImages
 from fcos_cli.data.loading.processes import choose_workers
+from fcos_cli.data.loading.streamed import streamed_batches
 from fcos_cli.data.loading.tensors import Batch, prepared_batch
 from fcos_cli.data.loading.transforms import Prepared
 from fcos_cli.data.records import DetectionData
+from fcos_cli.data.sources.source import StreamedSource
 from fcos_cli.geometry.resize import resized_size
 
 # Batches in memory beside the one that the network is busy with; images whose headers are read before the first batch.
@@ -37,6 +39,8 @@ def eval_batches(
     however many images there are. Images that cannot be read are named in the `failed` of their batch, which may then
     hold no image at all. The targets are the boxes at network size; of use only where `data` is annotated.
 
+    The images of a `StreamedSource` come in their order, all of them: `indices`, `rank` and `draft` do not apply.
+
     Args:
         short_side: in pixels, as is long_side: the size rule of `geometry/resize.py`.
         workers: threads that read and resize; None and -1 choose by the machine.
@@ -45,12 +49,14 @@ def eval_batches(
             of processes: how an image is padded, and hence what is found in it, depends on what shares its batch.
         done: bool [len(data)], images that nothing is left to do for: a batch of nothing else is left out. The other
             batches stay as they are, so that what is found in an image does not depend on what was done before.
-        draft: as `images.read_resized` has it.
+        draft: as `ImageSource.read_resized` has it.
     """
+    threads = choose_workers(-1 if workers is None else workers)
+    if isinstance(data.source, StreamedSource):
+        return streamed_batches(data, data.source, short_side, long_side, batch_size, threads=threads, done=done)
     chosen = np.arange(len(data)) if indices is None else np.asarray(indices, dtype=np.int64)
     groups = itertools.islice(_eval_groups(data, chosen, short_side, long_side, batch_size), rank, None, world)
     wanted = (group.tolist() for group in groups if done is None or not done[group].all())
-    threads = choose_workers(-1 if workers is None else workers)
     # Enough under way that no thread waits, also where a batch holds one image.
     ahead = max(EVAL_AHEAD, -(-2 * threads // batch_size))
     loaded = groups_ahead(wanted, EvalImages(data, short_side, long_side, draft), threads=threads, ahead=ahead)
@@ -62,7 +68,7 @@ def _eval_groups(
 ) -> Iterator[np.ndarray]:
     """Positions of like shape. Where the data set does not say how large its files are, their headers do: a stretch of
     the images at a time, so that the first batch does not wait for all of them."""
-    if data.reader is not read_from_folder or (data.sizes[chosen] > 0).all():
+    if not data.source.on_disk or (data.sizes[chosen] > 0).all():
         for group in shape_groups(data.sizes[chosen], short_side, long_side, batch_size):
             yield chosen[group]
         return

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
+from fcos_cli.data.images import resize
 from fcos_cli.geometry.boxes import clip
 from fcos_cli.geometry.resize import resized_size
 
@@ -32,13 +32,6 @@ def draw_short_side(short_side: int | tuple[int, int], draw: float) -> int:
         return short_side
     low, high = short_side
     return low + int(draw * (high - low + 1))
-
-
-def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """uint8 [H, W, 3] -> uint8 [height, width, 3], bilinear with antialiasing; the same array where sizes agree."""
-    if image.shape[:2] == (height, width):
-        return image
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def flip_boxes_horizontal(boxes: np.ndarray, width: float) -> np.ndarray:

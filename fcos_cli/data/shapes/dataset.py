@@ -13,6 +13,7 @@ import numpy as np
 from fcos_cli.data.records import Categories, DetectionData
 from fcos_cli.data.shapes.draw import draw_image
 from fcos_cli.data.shapes.layout import SHAPES, Layout, make_layout
+from fcos_cli.data.sources.source import ImageSource
 from fcos_cli.errors import DataError
 
 SPLITS = {"train": 4000, "val": 300, "test": 500}
@@ -20,14 +21,14 @@ CATEGORIES = Categories.from_pairs((shape.category_id, shape.name) for shape in 
 
 
 @dataclass(frozen=True)
-class ShapesReader:
+class DrawnShapes(ImageSource):
     """Draws the images of one split; follows a subset by the image ids, which are index + 1."""
 
     layout: Layout
     key: tuple[int, int]
 
-    def __call__(self, data: DetectionData, index: int) -> np.ndarray:
-        """uint8 [H, W, 3] RGB."""
+    def read(self, data: DetectionData, index: int) -> np.ndarray:
+        """As `ImageSource.read`."""
         image = int(data.image_ids[index]) - 1
         return draw_image(self.layout, image, (*self.key, image))
 
@@ -66,5 +67,5 @@ def shapes_data(split: str = "train", *, count: int | None = None, seed: int = 0
         box_ids=np.arange(1, len(layout.labels) + 1, dtype=np.int64),
         offsets=layout.offsets,
         root=Path("shapes"),
-        reader=ShapesReader(layout, key),
+        source=DrawnShapes(layout, key),
     )

@@ -1,6 +1,7 @@
 """Images as users of the Python API have them: paths, Pillow images, arrays, tensors."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -8,11 +9,25 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fcos_cli.data.images import image_sizes, read_from_folder, read_image, upright_pixels
-from fcos_cli.data.records import Categories, DetectionData
+from fcos_cli.data.images import image_sizes, read_image, upright_pixels
+from fcos_cli.data.records import DetectionData
+from fcos_cli.data.sources.files import ImageFiles
+from fcos_cli.data.sources.source import ImageSource
 from fcos_cli.errors import UsageError
 
 ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | torch.Tensor
+
+
+@dataclass(frozen=True)
+class GivenImages(ImageSource):
+    """The source of images of which at least one is in memory: each a path, or pixels uint8 [H, W, 3] RGB."""
+
+    images: Sequence[Path | np.ndarray]
+
+    def read(self, data: DetectionData, index: int) -> np.ndarray:
+        """As `ImageSource.read`."""
+        image = self.images[index]
+        return read_image(image) if isinstance(image, Path) else image
 
 
 def as_data(images: Sequence[ImageLike], several: bool) -> tuple[DetectionData, list[Path | np.ndarray]]:
@@ -38,28 +53,10 @@ def as_data(images: Sequence[ImageLike], several: bool) -> tuple[DetectionData, 
     if not files:
         for number, image in enumerate(held):
             sizes[number] = image_sizes([image])[0] if isinstance(image, Path) else image.shape[1::-1]
-
-    def read(data: DetectionData, index: int) -> np.ndarray:
-        image = held[index]
-        return read_image(image) if isinstance(image, Path) else image
-
-    data = DetectionData(
-        name="the images",
-        categories=Categories((), ()),
-        image_ids=np.arange(count, dtype=np.int64),
-        file_names=[str(image) if isinstance(image, Path) else f"image {i}" for i, image in enumerate(held)],
-        sizes=sizes,
-        boxes=np.zeros((0, 4)),
-        labels=np.zeros(0, dtype=np.int32),
-        crowd=np.zeros(0, dtype=bool),
-        areas=np.zeros(0),
-        box_ids=np.zeros(0, dtype=np.int64),
-        offsets=np.zeros(count + 1, dtype=np.int64),
-        root=Path(),
-        # Files alone are read and resized in one go, as `fcos predict` does.
-        reader=read_from_folder if files else read,
-        annotated=False,
-    )
+    names = [str(image) if isinstance(image, Path) else f"image {i}" for i, image in enumerate(held)]
+    # Files alone are read and resized in one go, as `fcos predict` does.
+    source = ImageFiles() if files else GivenImages(held)
+    data = DetectionData.unannotated("the images", np.arange(count, dtype=np.int64), names, sizes, Path(), source)
     return data, held
 
 

@@ -5,14 +5,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from fcos_cli.data.datasets import find_splits, image_files, open_data
-from fcos_cli.data.images import is_image_name, read_from_folder
+from fcos_cli.data.datasets import find_splits, open_data
+from fcos_cli.data.image_names import is_image_name
 from fcos_cli.data.records import DetectionData
+from fcos_cli.data.sources.files import image_files
+from fcos_cli.data.sources.video import is_video, open_video
 from fcos_cli.errors import DataError, UsageError
-
-VIDEO_EXTENSIONS = frozenset(
-    {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp"}
-)
 
 
 def open_sources(sources: Sequence[str], split: str | None = None, leave_out: Sequence[Path] = ()) -> DetectionData:
@@ -37,9 +35,6 @@ def open_sources(sources: Sequence[str], split: str | None = None, leave_out: Se
     if videos:
         if split is not None:
             raise UsageError(f"--split {split} needs a data set as SOURCE", "leave --split out for videos")
-        # Imports torch.
-        from fcos_cli.data.sources.video import open_video
-
         return open_video(videos[0])
     lists = [source for source in sources if source == "-" or Path(source).suffix.lower() == ".txt"]
     if lists:
@@ -66,7 +61,7 @@ def check_overwriting(sources: Sequence[str], data: DetectionData, out: Path) ->
 
 def image_paths(data: DetectionData) -> set[str]:
     """Where the image files of a data set really are; nothing where they are not files of their own."""
-    if data.reader is not read_from_folder:
+    if not data.source.on_disk:
         return set()
     split = [os.path.split(name) for name in data.file_names]
     places = {place: os.path.realpath(data.root / place) for place in {place for place, _ in split}}
@@ -91,11 +86,6 @@ def open_annotated(spec: str, split: str | None, preferred: str = "val") -> Dete
             "give --data a data set with annotations: fcos data list shows what is found",
         )
     return data
-
-
-def is_video(source: str) -> bool:
-    """Whether this names a video file, by its ending, or a camera (/dev/video0)."""
-    return source.startswith("/dev/video") or Path(source).suffix.lower() in VIDEO_EXTENSIONS
 
 
 def _is_data_set(source: str) -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from fcos_cli.data.datasets import image_files
 from fcos_cli.data.loading import eval_loader
 from fcos_cli.data.loading import loader as loader_module
 from fcos_cli.data.loading.eval_loader import eval_batches, shape_groups
@@ -19,6 +18,8 @@ from fcos_cli.data.loading.loader import TrainLoader
 from fcos_cli.data.loading.tensors import Batch
 from fcos_cli.data.records import DetectionData
 from fcos_cli.data.shapes.dataset import shapes_data
+from fcos_cli.data.sources.files import image_files
+from fcos_cli.data.sources.source import ImageSource
 from fcos_cli.errors import DataError, UsageError
 from fcos_cli.recipe.schema import DataConfig
 
@@ -26,13 +27,13 @@ CONFIG = DataConfig(short_side=(80, 120), long_side=160, flip=0.5, vertical_flip
 KNOWN_SIZES = np.array([(640, 480), (480, 640), (333, 500), (1000, 200), (500, 500)])
 
 
-class CountedReader:
+class CountedSource(ImageSource):
     """Blank images of network size, which therefore live as long as their batch does, and how many are alive."""
 
     def __init__(self):
         self.made, self.gone = itertools.count(), itertools.count()
 
-    def __call__(self, data, index):
+    def read(self, data, index):
         image = np.zeros((100, 133, 3), dtype=np.uint8)
         next(self.made)
         weakref.finalize(image, next, self.gone)
@@ -43,16 +44,16 @@ class CountedReader:
 
 
 @dataclass(frozen=True)
-class Broken:
-    """A reader that cannot read the images with these ids."""
+class Broken(ImageSource):
+    """A source that cannot read the images with these ids."""
 
-    reader: object
+    source: ImageSource
     ids: frozenset[int]
 
-    def __call__(self, data: DetectionData, index: int) -> np.ndarray:
+    def read(self, data: DetectionData, index: int) -> np.ndarray:
         if int(data.image_ids[index]) in self.ids:
             raise DataError(f"{data.file_names[index]}: truncated")
-        return self.reader(data, index)
+        return self.source.read(data, index)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def data() -> DetectionData:
 
 
 def broken(data: DetectionData, ids) -> DetectionData:
-    return replace(data, reader=Broken(data.reader, frozenset(ids)))
+    return replace(data, source=Broken(data.source, frozenset(ids)))
 
 
 def take(data: DetectionData, count: int, **options) -> list[Batch]:
@@ -327,9 +328,9 @@ def test_evaluation_leaves_out_batches_that_are_done(data):
 
 def test_evaluation_holds_few_images_at_once(data):
     """Images that are alive, counted: two batches ahead, the caller's, and what the threads have in hand."""
-    most, counted = 0, CountedReader()
+    most, counted = 0, CountedSource()
     data = replace(data, sizes=np.full_like(data.sizes, 100))
-    for batch in eval_batches(replace(data, reader=counted), 100, 160, 2, workers=2):
+    for batch in eval_batches(replace(data, source=counted), 100, 160, 2, workers=2):
         most = max(most, counted.alive())
         del batch
     assert 2 <= most <= 2 * 4 + 2

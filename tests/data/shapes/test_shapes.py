@@ -124,7 +124,7 @@ def timed() -> float:
 def test_boxes_are_tight_around_what_is_painted(monkeypatch):
     """Each shape painted alone, without noise, against the same ground without it."""
     monkeypatch.setattr(shapes_draw, "NOISE", 0.0)
-    layout = shapes_data("val", count=60).reader.layout
+    layout = shapes_data("val", count=60).source.layout
     for row in range(len(layout.labels)):
         image = int(np.searchsorted(layout.offsets, row, side="right")) - 1
         offsets = np.zeros_like(layout.offsets)
@@ -145,7 +145,7 @@ def test_boxes_are_tight_around_what_is_painted(monkeypatch):
 
 def test_painted_area_is_the_area_of_the_shape(monkeypatch):
     """Pillow's polygons take in their border; at this supersampling that is an eighth of a pixel at most."""
-    layout = shapes_data("val", count=40).reader.layout
+    layout = shapes_data("val", count=40).source.layout
     checked = 0
     for row in range(len(layout.labels)):
         outline, hole = layout.outline(row)
@@ -163,7 +163,7 @@ def test_painted_area_is_the_area_of_the_shape(monkeypatch):
 
 def test_every_shape_stays_in_sight():
     """At least 40 % of its area is in the image and under no later shape."""
-    layout = shapes_data("val", count=30).reader.layout
+    layout = shapes_data("val", count=30).source.layout
     overlaps = 0
     for image in range(30):
         width, height = (int(side) for side in layout.sizes[image])

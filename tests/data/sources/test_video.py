@@ -7,7 +7,9 @@ import struct
 import numpy as np
 import pytest
 
-from fcos_cli.data.sources.opening import is_video, open_sources
+from fcos_cli.data.loading.eval_loader import eval_batches
+from fcos_cli.data.sources.opening import open_sources
+from fcos_cli.data.sources.video import is_video
 from fcos_cli.errors import DataError, SetupError, UsageError
 
 COUNT, SIZE = 23, (96, 64)
@@ -36,8 +38,8 @@ def film(path, count=COUNT):
 
 def test_frames_are_images_under_their_numbers(clip):
     data = open_sources([str(clip)])
-    assert data.reader.expected == COUNT
-    batches = list(data.reader.batches(data, 32, 64, 4))
+    assert data.source.expected(data) == COUNT
+    batches = list(eval_batches(data, 32, 64, 4))
     assert [len(batch.images) for batch in batches] == [4] * 5 + [3]
     ids = [i for batch in batches for i in batch.image_ids]
     assert ids == list(range(COUNT))
@@ -52,18 +54,18 @@ def test_frames_that_are_done_are_left_out(clip):
     data = open_sources([str(clip)])
     done = np.zeros(len(data), dtype=bool)
     done[:20] = True
-    assert [batch.image_ids for batch in data.reader.batches(data, 32, 64, 4, done)] == [[20, 21, 22]]
+    assert [batch.image_ids for batch in eval_batches(data, 32, 64, 4, done=done)] == [[20, 21, 22]]
 
 
 def test_few_frames_are_in_memory(clip):
     data = open_sources([str(clip)])
-    data.reader.keep = True
+    data.source.keep_originals()
     most = 0
-    for batch in data.reader.batches(data, 32, 64, 2):
-        most = max(most, len(data.reader._kept))
+    for batch in eval_batches(data, 32, 64, 2):
+        most = max(most, len(data.source._kept))
         for index in batch.indices:
             assert data.read(index).shape == (64, 96, 3)
-            data.reader.release(index)
+            data.source.release(index)
     assert 2 <= most <= 2 * 3
     with pytest.raises(DataError, match="in their order"):
         data.read(0)
@@ -88,7 +90,7 @@ def test_a_phone_held_upright(tmp_path, clockwise):
     content[place : place + 36] = matrix
     path.write_bytes(content)
 
-    (batch,) = open_sources([str(path)]).reader.batches(open_sources([str(path)]), 64, 96, 1)
+    (batch,) = eval_batches(open_sources([str(path)]), 64, 96, 1)
     wanted = np.rot90(stored, -clockwise // 90)
     assert batch.original_sizes.tolist() == [[wanted.shape[1], wanted.shape[0]]]
     np.testing.assert_allclose(batch.images[0].numpy().astype(int), wanted.astype(int), atol=40)
@@ -99,7 +101,7 @@ def test_a_video_that_breaks_off_gives_what_it_has_and_says_so(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     data = open_sources([str(path)])
-    batches = list(data.reader.batches(data, 32, 64, 8))
+    batches = list(eval_batches(data, 32, 64, 8))
     count = sum(len(batch.images) for batch in batches)
     assert 20 < count < 180
     ((name, reason),) = batches[-1].failed
@@ -169,4 +171,4 @@ def test_predict_a_video(clip, tiny_detector, tmp_path):
     assert [row["id"] for row in listed["images"]] == list(range(COUNT))
     assert (listed["info"]["video"], listed["info"]["frames_per_second"]) == ("clip.mp4", 5.0)
     assert len(list((tmp_path / "drawn").glob("clip_*.jpg"))) == COUNT
-    assert data.reader._kept == {}
+    assert data.source._kept == {}
