@@ -32,7 +32,7 @@ Step = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Timed:
+class StepTime:
     """Steps of one implementation.
 
     Attributes:
@@ -130,20 +130,20 @@ def torchvision_step(batch: Batch, classes: int, device: torch.device, precision
 
 def time_ours(
     recipe: Recipe, batch: Batch, classes: int, device: torch.device, precision: Precision, runs: int
-) -> Timed:
+) -> StepTime:
     """Whole steps of our trainer, then their parts."""
     trainer, images = our_trainer(recipe, classes, device, precision), len(batch.images)
     whole = time_step("fcos", lambda: trainer.step(batch), images, device, runs)
     return replace(whole, parts=time_parts(trainer, batch, runs))
 
 
-def time_torchvision(batch: Batch, classes: int, device: torch.device, precision: Precision, runs: int) -> Timed:
+def time_torchvision(batch: Batch, classes: int, device: torch.device, precision: Precision, runs: int) -> StepTime:
     """Whole steps of torchvision's FCOS; raises SetupError where it does not import."""
     step = torchvision_step(batch, classes, device, precision)
     return time_step("torchvision", step, len(batch.images), device, runs)
 
 
-def time_step(name: str, step: Step, images: int, device: torch.device, runs: int) -> Timed:
+def time_step(name: str, step: Step, images: int, device: torch.device, runs: int) -> StepTime:
     """Times whole steps, each waited for, after a few that warm up."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -159,7 +159,7 @@ def time_step(name: str, step: Step, images: int, device: torch.device, runs: in
         _wait(device)
         taken.append(1e3 * (time.perf_counter() - started))
     median = statistics.median(taken)
-    return Timed(name, (median, min(taken), max(taken)), 1e3 * images / median, _peak_memory(device))
+    return StepTime(name, (median, min(taken), max(taken)), 1e3 * images / median, _peak_memory(device))
 
 
 def time_parts(trainer: Trainer, batch: Batch, runs: int) -> dict[str, float]:

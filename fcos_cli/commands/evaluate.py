@@ -114,7 +114,7 @@ def _evaluate_model(
     from fcos_cli.files import check_writable
     from fcos_cli.runtime.evaluator import evaluate_detector, explain_low
     from fcos_cli.runtime.precision import choose_device, choose_precision
-    from fcos_cli.runtime.predictor import Failure
+    from fcos_cli.runtime.predictor import UnreadableImage
     from fcos_cli.runtime.test_time_augmentation import passes
     from fcos_cli.weights.saved import load_detector, newest_run
 
@@ -135,7 +135,7 @@ def _evaluate_model(
     console.say(f"{chosen_device}, {chosen_precision.reason}")
     if tta:
         console.say(passes(detector.recipe.test))
-    failed: list[Failure] = []
+    failed: list[UnreadableImage] = []
     with console.progress("evaluating", len(truth)) as step:
         evaluation, results = evaluate_detector(
             detector.model,

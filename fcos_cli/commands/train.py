@@ -48,11 +48,11 @@ def train(
     if resume is not None and dry_run:
         raise UsageError("--dry-run tries a new training", "leave --resume away")
 
-    from fcos_cli.training.opening import Request
+    from fcos_cli.training.opening import TrainingRequest
     from fcos_cli.training.session import train as run_training
     from fcos_cli.training.trial import dry_run as try_out
 
-    request = Request(recipe, tuple(overrides or ()), run_dir, resume, device)
+    request = TrainingRequest(recipe, tuple(overrides or ()), run_dir, resume, device)
     if dry_run:
         plan = try_out(request)
         if plan is not None:

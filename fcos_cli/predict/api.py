@@ -20,7 +20,7 @@ from fcos_cli.errors import DataError, FcosError, UsageError
 from fcos_cli.evaluation.detections import ImageResult
 from fcos_cli.recipe.schema import Precision
 from fcos_cli.runtime.precision import choose_device, choose_precision
-from fcos_cli.runtime.predictor import Failure, Predictor
+from fcos_cli.runtime.predictor import Predictor, UnreadableImage
 from fcos_cli.runtime.test_time_augmentation import AugmentedPredictor
 from fcos_cli.weights.saved import Detector, load_detector, newest_run
 from fcos_cli.weights.thresholds import load_thresholds
@@ -173,7 +173,7 @@ class Model:
             chosen, _known(precision or self._precision), tta, batch_size, limits if isinstance(limits, float) else None
         )
         found: list[Prediction | None] = [None] * len(given)
-        failed: list[Failure] = []
+        failed: list[UnreadableImage] = []
         for result in predictor.run(data, failed):
             if failed:
                 break
@@ -241,7 +241,7 @@ def _known(precision: Precision) -> Precision:
     return precision
 
 
-def _failure(failure: Failure, data: DetectionData, several: bool) -> str:
+def _failure(failure: UnreadableImage, data: DetectionData, several: bool) -> str:
     if not several:
         return failure.reason
     return f"image {list(data.file_names).index(failure.file_name)} of the list: {failure.reason}"

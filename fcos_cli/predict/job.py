@@ -16,7 +16,7 @@ from fcos_cli.predict.formats import FormatName
 from fcos_cli.predict.pictures import PICTURE_THRESHOLD, Pictures
 from fcos_cli.predict.pipeline import LIMIT, Finisher
 from fcos_cli.predict.writer import ResultWriter, companion_path, lists_images, names_of, result_writer
-from fcos_cli.runtime.predictor import Failure, Predictor
+from fcos_cli.runtime.predictor import Predictor, UnreadableImage
 
 # Streamed images that wait for their picture are in memory in full size.
 FRAMES_IN_FLIGHT = 8
@@ -44,7 +44,7 @@ class Summary:
     resumed: int = 0
     detections: int = 0
     seconds: float = 0.0
-    failed: list[Failure] = field(default_factory=list)
+    failed: list[UnreadableImage] = field(default_factory=list)
     invalid: int = 0
     interrupted: bool = False
     partial: Path | None = None

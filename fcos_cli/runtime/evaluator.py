@@ -12,7 +12,7 @@ from fcos_cli.evaluation.detections import ImageResult, concatenate, to_columns
 from fcos_cli.evaluation.thresholds import OperatingPoint
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import Precision, TestConfig
-from fcos_cli.runtime.predictor import Failure, Predictor
+from fcos_cli.runtime.predictor import Predictor, UnreadableImage
 from fcos_cli.runtime.test_time_augmentation import AugmentedPredictor
 from fcos_cli.weights.saved import Detector
 
@@ -30,7 +30,7 @@ def evaluate_detector(
     precision: Precision = "auto",
     batch_size: int | None = None,
     tta: bool = False,
-    failed: list[Failure] | None = None,
+    failed: list[UnreadableImage] | None = None,
     on_result: Callable[[ImageResult], None] | None = None,
 ) -> tuple[Evaluation, np.ndarray]:
     """Predicts on every image of `data` and evaluates as COCO does. The model's training mode is put back at the end.

@@ -21,7 +21,7 @@ from fcos_cli.runtime.precision import choose_precision
 from fcos_cli.runtime.prepared import as_it_stands, prepare
 
 
-class Failure(NamedTuple):
+class UnreadableImage(NamedTuple):
     """An image that could not be read, and why."""
 
     file_name: str
@@ -69,7 +69,7 @@ class Predictor:
     def run(
         self,
         data: DetectionData,
-        failed: list[Failure] | None = None,
+        failed: list[UnreadableImage] | None = None,
         *,
         rank: int = 0,
         world: int = 1,
@@ -92,7 +92,7 @@ class Predictor:
             size = self.batch_size
             batches = eval_batches(data, short, long, size, rank=rank, world=world, done=done, draft=draft)
             for batch in batches:
-                failures = [Failure(name, reason) for name, reason in batch.failed]
+                failures = [UnreadableImage(name, reason) for name, reason in batch.failed]
                 if failures and failed is None:
                     raise DataError(f"{failures[0].file_name}: {failures[0].reason}")
                 if failed is not None:

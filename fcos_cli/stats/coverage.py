@@ -12,7 +12,7 @@ import numpy as np
 from fcos_cli.data.records import DetectionData
 from fcos_cli.stats.boxes import NetworkBoxes, Setting, network_boxes
 from fcos_cli.stats.painting import Painting, paint_all
-from fcos_cli.stats.parallel import Step, choose_workers
+from fcos_cli.stats.parallel import Step, worthwhile_processes
 from fcos_cli.stats.retinanet import LowQuality, match_anchors
 from fcos_cli.stats.rows import Row, level_rows, percent
 
@@ -77,7 +77,7 @@ def cover(
         DataError: the data set has no boxes that could be learnt.
     """
     boxes = network_boxes(data, setting)
-    chosen = choose_workers(SECONDS_A_BOX * len(boxes.rows), workers)
+    chosen = worthwhile_processes(SECONDS_A_BOX * len(boxes.rows), workers)
     painting = paint_all(boxes, data.labels[boxes.rows], setting, workers=chosen, step=step)
     return LocationCoverage(
         setting=setting,
@@ -97,7 +97,7 @@ def cover_by_anchors(
     Args and errors as `cover`.
     """
     boxes = network_boxes(data, setting)
-    chosen = choose_workers(SECONDS_A_BOX_BY_ANCHORS * len(boxes.rows), workers)
+    chosen = worthwhile_processes(SECONDS_A_BOX_BY_ANCHORS * len(boxes.rows), workers)
     found = match_anchors(boxes, setting, workers=chosen, step=step)
     return {rule: Coverage(setting, boxes, won, _recall(data, boxes, won, setting)) for rule, won in found.items()}
 

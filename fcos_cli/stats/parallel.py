@@ -22,7 +22,7 @@ Columns = tuple[np.ndarray, ...]
 T = TypeVar("T")
 
 
-def choose_workers(seconds: float, asked: int | None = None) -> int:
+def worthwhile_processes(seconds: float, asked: int | None = None) -> int:
     """Processes for work of about that many seconds: as many as asked for, else one more for every two seconds, at most
     one a core. A process takes half a second to start."""
     if asked:

@@ -18,7 +18,7 @@ WHICH_RECIPE = "fcos recipe list shows the bundled ones; a first one: fcos train
 
 
 @dataclass(frozen=True)
-class Request:
+class TrainingRequest:
     """What the user asked for.
 
     Attributes:
@@ -36,7 +36,7 @@ class Request:
     device: str = "auto"
 
 
-def open_run(request: Request, processes: int) -> tuple[RunFolder, Recipe]:
+def open_run(request: TrainingRequest, processes: int) -> tuple[RunFolder, Recipe]:
     """The run folder, new or resumed, and its recipe.
 
     Raises:

@@ -9,7 +9,7 @@ from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report.draw import Tile, contact_sheet, save_picture
 from fcos_cli.runtime.precision import Precision
-from fcos_cli.runtime.predictor import Failure, Predictor
+from fcos_cli.runtime.predictor import Predictor, UnreadableImage
 
 DRAWN_SCORE = 0.5
 
@@ -21,7 +21,7 @@ def draw_detections(
     chosen = np.unique(np.linspace(0, len(data) - 1, min(images, len(data))).round().astype(int))
     shown = data.subset(chosen)
     predictor = Predictor(model, recipe.test, precision=precision.name, threshold=DRAWN_SCORE)
-    failed: list[Failure] = []
+    failed: list[UnreadableImage] = []
     results = sorted(predictor.run(shown, failed), key=lambda result: result.index)
     tiles = [
         Tile(

@@ -13,7 +13,7 @@ from fcos_cli.training.checkpoint import load_state, save_state, unwritable
 from fcos_cli.training.distributed import world
 from fcos_cli.training.interrupt import Interrupt
 from fcos_cli.training.log import TrainingLog, duration
-from fcos_cli.training.opening import Request, open_run, resume
+from fcos_cli.training.opening import TrainingRequest, open_run, resume
 from fcos_cli.training.runs import RunFolder, discard_run
 from fcos_cli.training.setup import make_loader, prepare
 from fcos_cli.training.trainer import Trainer, TrainingDivergedError
@@ -33,7 +33,7 @@ class Outcome:
     seconds: float
 
 
-def train(request: Request) -> Outcome | None:
+def train(request: TrainingRequest) -> Outcome | None:
     """Trains as asked. Returns the outcome on the main process, None on the others.
 
     Raises:

@@ -9,11 +9,11 @@ from fcos_cli.recipe.load import load_recipe
 from fcos_cli.runtime.precision import choose_device
 from fcos_cli.training.distributed import world
 from fcos_cli.training.log import TrainingLog
-from fcos_cli.training.opening import WHICH_RECIPE, Request, check_batch
+from fcos_cli.training.opening import WHICH_RECIPE, TrainingRequest, check_batch
 from fcos_cli.training.setup import make_loader, prepare
 
 
-def dry_run(request: Request) -> dict[str, object] | None:
+def dry_run(request: TrainingRequest) -> dict[str, object] | None:
     """Tries a training without writing anything: loads all, does two steps, and tells what the whole would take.
 
     Returns figures by name on the main process, None on the others.

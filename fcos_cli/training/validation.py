@@ -14,7 +14,7 @@ from fcos_cli.files import atomic_file
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report.console import warn
-from fcos_cli.runtime.predictor import Failure, Predictor
+from fcos_cli.runtime.predictor import Predictor, UnreadableImage
 from fcos_cli.training.distributed import World
 from fcos_cli.training.log import TrainingLog, evaluated, read_rows
 from fcos_cli.training.runs import RunFolder
@@ -82,7 +82,7 @@ class Validator:
         self.here.same_buffers(model)
         predictor = Predictor(model, self.recipe.test, precision=trainer.precision.name)
         ids = np.asarray(self.data.categories.ids, dtype=np.int64)
-        failed: list[Failure] = []
+        failed: list[UnreadableImage] = []
         found = predictor.run(self.data, failed, rank=self.here.rank, world=self.here.size)
         results = concatenate([to_columns(result, ids) for result in found]).as_array()
         for name, reason in failed:

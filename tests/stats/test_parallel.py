@@ -7,7 +7,7 @@ import pytest
 from fcos_cli.errors import SetupError
 from fcos_cli.stats import parallel
 from fcos_cli.stats.boxes import NetworkBoxes, Setting, network_boxes
-from fcos_cli.stats.parallel import choose_workers, map_parts, part_of, parts
+from fcos_cli.stats.parallel import map_parts, part_of, parts, worthwhile_processes
 
 
 def first_rows(part, columns, setting):
@@ -72,6 +72,6 @@ def test_processes_never_see_an_interruption(boxes, monkeypatch):
 
 def test_workers_are_chosen_by_the_work():
     cores = len(os.sched_getaffinity(0))
-    assert choose_workers(0.1) == 1
-    assert choose_workers(1e6) == cores
-    assert choose_workers(0.1, asked=3) == 3
+    assert worthwhile_processes(0.1) == 1
+    assert worthwhile_processes(1e6) == cores
+    assert worthwhile_processes(0.1, asked=3) == 3

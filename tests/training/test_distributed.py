@@ -22,7 +22,7 @@ from fcos_cli.runtime.evaluator import evaluate_detector
 from fcos_cli.training import session, setup
 from fcos_cli.training.checkpoint import load_state
 from fcos_cli.training.log import read_rows
-from fcos_cli.training.opening import Request
+from fcos_cli.training.opening import TrainingRequest
 from fcos_cli.training.runs import RunFolder
 from fcos_cli.training.session import train
 from fcos_cli.weights.saved import load_detector
@@ -149,7 +149,9 @@ def ended(process: subprocess.Popen[str]) -> Ended:
 
 def alone(folder: Path, recipe: Path, *overrides: str, **changes: object) -> session.Outcome:
     outcome = train(
-        Request(None if changes else str(recipe), overrides, None if changes else folder, device="cpu", **changes)
+        TrainingRequest(
+            None if changes else str(recipe), overrides, None if changes else folder, device="cpu", **changes
+        )
     )
     assert outcome is not None
     return outcome

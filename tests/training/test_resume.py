@@ -13,7 +13,7 @@ from fcos_cli.recipe.load import load_recipe
 from fcos_cli.training import session, setup
 from fcos_cli.training.checkpoint import load_state
 from fcos_cli.training.log import evaluated
-from fcos_cli.training.opening import Request
+from fcos_cli.training.opening import TrainingRequest
 from fcos_cli.training.runs import RunFolder
 from fcos_cli.training.session import train
 from fcos_cli.training.trainer import Trainer
@@ -33,7 +33,7 @@ def run(recipe: Path | None, *overrides: str, until: int | None = None, **change
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "step", then_signal)
-        outcome = train(replace(Request(str(recipe) if recipe else None, overrides), **changes))
+        outcome = train(replace(TrainingRequest(str(recipe) if recipe else None, overrides), **changes))
     assert outcome is not None
     return outcome
 

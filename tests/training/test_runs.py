@@ -7,7 +7,7 @@ import pytest
 from fcos_cli.errors import DataError, UsageError
 from fcos_cli.recipe.load import load_recipe
 from fcos_cli.training import setup
-from fcos_cli.training.opening import Request
+from fcos_cli.training.opening import TrainingRequest
 from fcos_cli.training.runs import RunFolder, create_run, discard_run, find_run
 from fcos_cli.training.session import train
 
@@ -21,7 +21,7 @@ def test_a_mistake_before_the_first_step_leaves_no_folder(
     monkeypatch.setattr(setup, "open_data", nothing)
     for folder in (None, here / "mine"):
         with pytest.raises(DataError, match="no such split"):
-            train(Request(str(tiny), run_dir=folder))
+            train(TrainingRequest(str(tiny), run_dir=folder))
     assert not (here / "mine").exists()
     assert not list((here / "runs").iterdir())
 

@@ -22,7 +22,7 @@ from fcos_cli.training import session, setup, validation
 from fcos_cli.training.checkpoint import load_state
 from fcos_cli.training.distributed import World
 from fcos_cli.training.log import TrainingLog, read_rows
-from fcos_cli.training.opening import NEWEST, Request
+from fcos_cli.training.opening import NEWEST, TrainingRequest
 from fcos_cli.training.session import train
 from fcos_cli.training.trainer import Trainer, TrainingDivergedError
 from fcos_cli.training.trial import dry_run
@@ -31,7 +31,7 @@ from fcos_cli.weights.thresholds import load_thresholds
 
 
 def run(recipe: Path, *overrides: str, **changes: object) -> session.Outcome:
-    outcome = train(replace(Request(str(recipe), overrides), **changes))
+    outcome = train(replace(TrainingRequest(str(recipe), overrides), **changes))
     assert outcome is not None
     return outcome
 
@@ -230,7 +230,7 @@ def test_a_run_folder_is_never_written_over(here: Path, tiny: Path) -> None:
 
 
 def test_a_dry_run_writes_nothing(here: Path, tiny: Path) -> None:
-    plan = dry_run(Request(str(tiny)))
+    plan = dry_run(TrainingRequest(str(tiny)))
     assert plan is not None
     assert plan["train_images"] == 24
     assert plan["epochs"] == pytest.approx(20 * 4 / 24, abs=0.01)

@@ -9,7 +9,7 @@ from fcos_cli.errors import SetupError
 from fcos_cli.report import console
 
 if TYPE_CHECKING:
-    from fcos_cli.benchmarks.training_step import Timed
+    from fcos_cli.benchmarks.training_step import StepTime
 
 COCO_CLASSES = 80
 CUDA_BATCH, CPU_BATCH = 16, 2
@@ -64,7 +64,7 @@ def train(
     _show(timed)
 
 
-def _about(timed: "list[Timed]", device: str, precision: str, images: int, size: tuple[int, int]) -> dict[str, Any]:
+def _about(timed: "list[StepTime]", device: str, precision: str, images: int, size: tuple[int, int]) -> dict[str, Any]:
     from dataclasses import asdict
 
     import torch
@@ -79,7 +79,7 @@ def _about(timed: "list[Timed]", device: str, precision: str, images: int, size:
     }
 
 
-def _show(timed: "list[Timed]") -> None:
+def _show(timed: "list[StepTime]") -> None:
     rows = []
     for one in timed:
         median, fastest, slowest = one.milliseconds
