@@ -13,10 +13,9 @@ from typer.core import TyperGroup
 
 from fcos_cli import __version__
 from fcos_cli.commands import bench, data, evaluate, predict, recipe, stats, train
-from fcos_cli.errors import FcosError, SetupError
+from fcos_cli.errors import INTERRUPTED, FcosError, SetupError
 from fcos_cli.report import console
 
-INTERRUPTED = 130
 REFUSALS = {
     errno.ENOSPC: ("the disk is full", "free some space, then run it again"),
     errno.EDQUOT: ("the disk quota is used up", "free some space, then run it again"),

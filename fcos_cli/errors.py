@@ -1,5 +1,8 @@
 """The toolkit's own exceptions: what was given, what is allowed, what to type next. Each carries its exit code."""
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C or SIGTERM, which are no mistakes: 128 + SIGINT, as shells have it."""
+
 
 class FcosError(Exception):
     """A mistake the user can mend. Shown as one clear line (plus the hint), never as a traceback.

@@ -1,5 +1,6 @@
 """Files that are whole or not there: written beside their place, flushed to the disk, then moved in one step."""
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -59,6 +60,16 @@ def check_writable(path: str | Path) -> None:
         probe.unlink()
     except OSError as error:
         raise SetupError(f"cannot write {target}: {error.strerror}", "choose a place that you may write to") from error
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file's contents, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from fcos_cli.errors import SetupError, UsageError
-from fcos_cli.files import atomic_file, check_writable
+from fcos_cli.files import atomic_file, check_writable, sha256_of
 
 
 def test_writes_bytes_and_text_and_makes_the_folder(tmp_path):
@@ -63,3 +63,9 @@ def test_check_writable(tmp_path):
     (tmp_path / "blocked").write_text("a file where a folder should be")
     with pytest.raises(SetupError, match="cannot write"):
         check_writable(tmp_path / "blocked" / "file.json")
+
+
+def test_sha256_of(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1
+    assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("errors", "files", "report", "geometry"),
+    ("errors", "cores", "interrupts", "files", "report", "geometry"),
     ("recipe", "data", "evaluation"),
     ("model",),
     ("weights", "stats"),
@@ -25,7 +25,20 @@ FLOORS = (
     ("__main__",),
 )
 HEIGHT = {package: height for height, packages in enumerate(FLOORS) for package in packages}
-WITHOUT_TORCH = ("commands", "data", "stats", "recipe", "geometry", "evaluation", "report", "errors", "files", "app")
+WITHOUT_TORCH = (
+    "commands",
+    "data",
+    "stats",
+    "recipe",
+    "geometry",
+    "evaluation",
+    "report",
+    "errors",
+    "files",
+    "cores",
+    "interrupts",
+    "app",
+)
 NEEDS_TORCH = {
     "fcos_cli.data.loading.tensors",
     "fcos_cli.data.loading.processes",

@@ -1,6 +1,5 @@
 """`fcos predict`."""
 
-import hashlib
 import math
 import warnings
 from enum import StrEnum
@@ -10,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcos_cli.commands.options import DeviceOption, PrecisionOption
-from fcos_cli.errors import DataError, UsageError
+from fcos_cli.errors import INTERRUPTED, DataError, UsageError
 from fcos_cli.report import console
 
 if TYPE_CHECKING:
     from fcos_cli.predict.job import Summary
 
-INTERRUPTED = 130
 TOP_CLASSES = 10
 AUTO = "auto"
 
@@ -120,7 +118,7 @@ def predict(
     from PIL import Image
 
     from fcos_cli.data.sources.opening import check_overwriting, open_sources
-    from fcos_cli.files import check_writable
+    from fcos_cli.files import check_writable, sha256_of
 
     # Images of 90 to 179 million pixels are read; larger ones are refused by name.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -186,7 +184,8 @@ def predict(
             crops=save_crops,
             picture_threshold=PICTURE_THRESHOLD if threshold is None else 0.0,
             resume=resume,
-            settings={"weights": _digest(detector.path)},
+            # Of the content, for --resume: a file of the same name may hold other weights by then.
+            settings={"weights": sha256_of(detector.path)[:16]},
             draft=draft,
             step=step,
         )
@@ -227,12 +226,6 @@ def _parse_score(text: str) -> float:
     if not 0 <= value <= 1:
         raise UsageError(f"--threshold is a score from 0 to 1 or auto, not {text!r}", "for example --threshold 0.5")
     return value
-
-
-def _digest(weights: Path) -> str:
-    """Of the file's content, for --resume: a file of the same name may hold other weights by then."""
-    with open(weights, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _report(summary: "Summary", out: Path, total: int) -> None:

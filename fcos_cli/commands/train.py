@@ -6,10 +6,8 @@ from typing import Annotated
 import typer
 
 from fcos_cli.commands.options import DeviceOption
-from fcos_cli.errors import UsageError
+from fcos_cli.errors import INTERRUPTED, UsageError
 from fcos_cli.report import console
-
-INTERRUPTED = 130
 
 
 def train(

@@ -5,7 +5,6 @@ Alpha is composited on white, what browsers and annotation tools show. Of an ani
 stretched from their smallest to their largest value, unless they hold 16-bit integers or floats within 0..1.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from fcos_cli.cores import available_cores
 from fcos_cli.errors import DataError
 
 T = TypeVar("T")
@@ -90,8 +90,7 @@ def image_sizes(paths: Sequence[Path]) -> np.ndarray:
 
 def threads() -> int:
     """Threads worth starting for reading files: the cores this process may use, at most 16."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, available)
+    return min(16, available_cores())
 
 
 def open_image(path: Path, use: Callable[[Image.Image], T]) -> T:

@@ -1,17 +1,16 @@
 """A data set's boxes in parts of whole images, worked on by several processes; order and result are the same."""
 
 import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
 
+from fcos_cli.cores import available_cores
 from fcos_cli.errors import SetupError
+from fcos_cli.interrupts import ignore_interrupts, interrupts_held
 from fcos_cli.stats.boxes import NetworkBoxes, Setting
 
 IMAGES_PER_PART, BOXES_PER_PART, LOCATIONS_PER_PART = 100, 10_000, 4_000_000
@@ -27,8 +26,7 @@ def worthwhile_processes(seconds: float, asked: int | None = None) -> int:
     one a core. A process takes half a second to start."""
     if asked:
         return asked
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, int(seconds / SECONDS_WORTH_A_PROCESS)))
+    return max(1, min(available_cores(), int(seconds / SECONDS_WORTH_A_PROCESS)))
 
 
 def map_parts(
@@ -103,11 +101,11 @@ def _in_processes(
     workers: int,
 ) -> Iterator[T]:
     """Ends with its caller: Ctrl-C cancels what has not begun. At most two tasks a process wait for their turn."""
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_signals_to_the_parent)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), ignore_interrupts)
     try:
         waiting = []
         for task in tasks:
-            with _interrupts_held():
+            with interrupts_held():
                 waiting.append(pool.submit(work, *task))
             if len(waiting) > 2 * workers:
                 yield waiting.pop(0).result()
@@ -117,20 +115,3 @@ def _in_processes(
         raise SetupError("a worker process died, most likely for want of memory", "try --workers 1") from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits meanwhile. Processes that start in here keep it out for good, from before their first import."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, former)
-
-
-def _leave_signals_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -6,7 +6,6 @@ http://mirror/x/a/b.pth. Proxies are taken from the environment (http_proxy, htt
 """
 
 import errno
-import hashlib
 import http.client
 import os
 import shutil
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from fcos_cli.errors import SetupError
-from fcos_cli.files import sync_folder
+from fcos_cli.files import sha256_of, sync_folder
 from fcos_cli.report import console
 
 CHUNK = 1 << 20
@@ -188,8 +187,7 @@ def _remember(path: Path, tag: str) -> None:
 def _verify(path: Path, target: Path, sha256: str, label: str) -> None:
     if not sha256:
         return
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(path)
     if digest.startswith(sha256.lower()):
         return
     if path == target:

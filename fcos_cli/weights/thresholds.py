@@ -6,7 +6,6 @@ thresholds are never used with weights that they do not belong to. Test-time aug
 own (`best.tta.thresholds.json`). Imports no torch.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 from fcos_cli.data.records import Categories
 from fcos_cli.errors import WeightsError
 from fcos_cli.evaluation.thresholds import OperatingPoint
-from fcos_cli.files import atomic_file
+from fcos_cli.files import atomic_file, sha256_of
 
 FORMAT = "fcos-thresholds 1"
 
@@ -84,7 +83,7 @@ def save_thresholds(
     content = {
         "format": FORMAT,
         "weights": Path(weights).name,
-        "sha256": _digest(Path(weights)),
+        "sha256": sha256_of(weights),
         "data": data,
         "images": images,
         "iou": 0.5,
@@ -120,7 +119,7 @@ def load_thresholds(weights: str | Path, categories: Categories, *, tta: bool = 
         if content["format"] != FORMAT:
             raise WeightsError(f"{path} has format {content['format']!r}, this toolkit reads {FORMAT!r}", command)
         names = [entry["name"] for entry in content["classes"]]
-        if content["sha256"] != _digest(Path(weights)) or names != list(categories.names):
+        if content["sha256"] != sha256_of(weights) or names != list(categories.names):
             raise WeightsError(
                 f"the thresholds in {path} were computed for other weights than {Path(weights).name} is now", command
             )
@@ -137,8 +136,3 @@ def _filled(content: dict[str, Any]) -> Thresholds:
         np.array([value is not None for value in own]),
         str(content["data"]),
     )
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

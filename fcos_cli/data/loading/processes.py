@@ -4,8 +4,7 @@ import atexit
 import os
 import signal
 import sys
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable
 from types import TracebackType
 from typing import Any
 
@@ -14,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fcos_cli.cores import available_cores
 from fcos_cli.data.loading.batches import Failure, PackedBatch, TrainBatches
 from fcos_cli.errors import DataError, SetupError
+from fcos_cli.interrupts import ignore_interrupts, interrupts_held
 
 MAX_AUTO_WORKERS = 8
 
@@ -29,9 +30,8 @@ def choose_workers(requested: int) -> int:
     """
     if requested >= 0:
         return requested
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     ranks = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    return max(0, min(MAX_AUTO_WORKERS, cores // ranks - 1))
+    return max(0, min(MAX_AUTO_WORKERS, available_cores() // ranks - 1))
 
 
 class _Pinnable:
@@ -76,7 +76,7 @@ def run_ahead(
         # A generator of its own: without one, torch would draw from the global stream and a resumed run would differ.
         generator=torch.Generator().manual_seed(0),
     )
-    with _interrupts_held():
+    with interrupts_held():
         iterator = iter(loader)
     _RUNNING.append(iterator)
     try:
@@ -124,7 +124,7 @@ def _unchanged(loaded: Any) -> Any:
 
 def _start_worker(worker: int) -> None:
     """Ctrl-C and a terminated process group are the main process's to handle; it ends the workers when it is done."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.excepthook = _but_lost_connections
 
@@ -133,16 +133,3 @@ def _but_lost_connections(kind: type[BaseException], error: BaseException, trace
     """For the thread that hands batches over: that the main process has gone is nothing to print."""
     if not issubclass(kind, (EOFError, ConnectionError)):
         sys.__excepthook__(kind, error, trace)
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Holds Ctrl-C back while workers start: they inherit the mask, so none of them can print a traceback."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
