@@ -4,17 +4,14 @@ import difflib
 import os
 from pathlib import Path
 
-from fcos_cli.data.formats.coco import coco_split, coco_splits
+from fcos_cli.data.formats.known import FORMATS, format_of_file
 from fcos_cli.data.formats.splits import ALL, Split, choose_split, meaning
-from fcos_cli.data.formats.voc import voc_splits
-from fcos_cli.data.formats.yolo import yolo_index_splits, yolo_splits
 from fcos_cli.data.image_names import is_image_name
 from fcos_cli.data.records import DetectionData
 from fcos_cli.data.sources.files import image_files, images_below
 from fcos_cli.errors import DataError
 
 BUILT_IN = "shapes"
-LAYOUTS = {"COCO": coco_splits, "Pascal VOC": voc_splits, "YOLO": yolo_splits}
 _ORDER = ("train", "val", "test")
 
 
@@ -31,9 +28,7 @@ def open_data(spec: str, split: str | None = None) -> DetectionData:
     Raises:
         DataError: nothing is found (says where it looked), the split does not exist, or the files are broken.
     """
-    layout, splits = find_splits(spec)
-    if layout == "COCO" and list(splits) == [ALL]:
-        return splits[ALL].open()
+    _, splits = find_splits(spec)
     return splits[choose_split(split, splits, spec)].open()
 
 
@@ -48,14 +43,14 @@ def find_splits(spec: str) -> tuple[str, dict[str, Split]]:
     path = _locate(spec)
     if path.is_file():
         return _file_splits(path)
-    for layout, splits_of in LAYOUTS.items():
-        splits = splits_of(path)
+    for form in FORMATS:
+        splits = form.folder_splits(path)
         if splits:
-            return layout, dict(sorted(splits.items(), key=lambda item: _split_order(item[0])))
+            return form.name, dict(sorted(splits.items(), key=lambda item: _split_order(item[0])))
     if next(images_below(path), None) is None:
         raise DataError(
             f"{path} holds no data set that is understood",
-            "COCO: annotations/*.json; Pascal VOC: Annotations/*.xml; YOLO: data.yaml or images/, labels/; or images",
+            "; ".join(f"{form.name}: {form.layout}" for form in FORMATS) + "; or images",
         )
     return "images", {
         ALL: Split(open=lambda: image_files([str(path)]), count=lambda: sum(1 for _ in images_below(path)))
@@ -109,14 +104,13 @@ def _locate(spec: str) -> Path:
 
 
 def _file_splits(path: Path) -> tuple[str, dict[str, Split]]:
-    extension = path.suffix.lower()
-    if extension == ".json":
-        return "COCO", {ALL: coco_split(path, path.stem)}
-    if extension in (".yaml", ".yml"):
-        return "YOLO", yolo_index_splits(path)
+    form = format_of_file(path)
+    if form is not None:
+        return form.name, form.file_splits(path)
     if is_image_name(path):
         return "images", {ALL: Split(open=lambda: image_files([str(path)]), count=lambda: 1)}
-    raise DataError(f"{path}: not a data set", "give a folder, a COCO annotation file (.json) or a YOLO index (.yaml)")
+    files = " or ".join(form.file for form in FORMATS if form.file)
+    raise DataError(f"{path}: not a data set", f"give a folder, {files}")
 
 
 def _split_order(name: str) -> tuple[int, str]:

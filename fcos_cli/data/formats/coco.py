@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 
 from fcos_cli.data.formats.assemble import assemble
-from fcos_cli.data.formats.splits import Split
+from fcos_cli.data.formats.format import Format
+from fcos_cli.data.formats.splits import ALL, Split
 from fcos_cli.data.images import image_sizes
 from fcos_cli.data.records import Categories, DetectionData
 from fcos_cli.errors import DataError
@@ -119,20 +120,20 @@ def read_coco(
 
 def coco_splits(folder: Path) -> dict[str, Split]:
     """The COCO files of a folder: `annotations/*.json`, or one file in each split's folder as Roboflow writes them."""
-    files = _detection_files(folder / "annotations")
-    found = {re.sub(r"^(instances|image_info)_", "", file.stem): file for file in files}
-    if not found:
-        found = {file.parent.name: file for file in sorted(folder.glob("*/_annotations.coco.json"))}
-    if not found:
+    listed = _detection_files(folder / "annotations")
+    files = {re.sub(r"^(instances|image_info)_", "", file.stem): file for file in listed}
+    if not files:
+        files = {file.parent.name: file for file in sorted(folder.glob("*/_annotations.coco.json"))}
+    if not files:
         # `fcos predict` leaves PREDS.images.json, a list of images, perhaps in their own folder: no data set.
-        files = [file for file in _detection_files(folder) if not file.name.endswith(".images.json")]
-        found = {file.stem: file for file in files if _looks_like_coco(file)}
-    return {name: coco_split(file, f"{folder.name} {name}") for name, file in found.items()}
+        listed = [file for file in _detection_files(folder) if not file.name.endswith(".images.json")]
+        files = {file.stem: file for file in listed if _looks_like_coco(file)}
+    return {name: coco_split(file, f"{folder.name} {name}", any_name=name == ALL) for name, file in files.items()}
 
 
-def coco_split(file: Path, name: str) -> Split:
+def coco_split(file: Path, name: str, *, any_name: bool = False) -> Split:
     """One COCO file as a split that is read when it is opened."""
-    return Split(open=lambda: read_coco(file, name=name), count=lambda: _count(file))
+    return Split(open=lambda: read_coco(file, name=name), count=lambda: _count(file), any_name=any_name)
 
 
 def find_image_root(annotation_file: Path, file_names: Sequence[str]) -> Path:
@@ -283,3 +284,13 @@ def _repeated_ids(annotations: list[_Annotation]) -> tuple[str, ...]:
 def _first(ids: Iterable[int], limit: int = 5) -> str:
     listed = [str(i) for i in ids]
     return ", ".join(listed[:limit]) + (", ..." if len(listed) > limit else "")
+
+
+COCO = Format(
+    "COCO",
+    "annotations/*.json",
+    coco_splits,
+    suffixes=(".json",),
+    file="a COCO annotation file (.json)",
+    file_splits=lambda file: {ALL: coco_split(file, file.stem, any_name=True)},
+)

@@ -26,10 +26,17 @@ _CLASS_FILES = ("classes.txt", "labels.txt", "obj.names", "class_names.txt")
 
 @dataclass(frozen=True)
 class Split:
-    """One split: `open` reads its annotations, `count` counts its images (None where that would take long)."""
+    """One split of a data set, not yet read.
+
+    Attributes:
+        open: reads its annotations.
+        count: counts its images; None where that would take long.
+        any_name: whether it is the whole of a data set that is opened under whatever name is asked for.
+    """
 
     open: Callable[[], DetectionData]
     count: Callable[[], int | None]
+    any_name: bool = False
 
 
 def meaning(name: str) -> str | None:
@@ -45,9 +52,9 @@ def choose_split(wanted: str | None, splits: Mapping[str, Split], data: str) -> 
         DataError: there is no such split, several fit, or none was named and there are several.
     """
     names = list(splits)
+    if len(names) == 1 and (wanted is None or splits[names[0]].any_name):
+        return names[0]
     if wanted is None:
-        if len(names) == 1:
-            return names[0]
         raise DataError(f"{data} has several splits: {', '.join(names)}", "choose one with --split")
     exact = [name for name in names if name == wanted] or [name for name in names if name.lower() == wanted.lower()]
     if exact:

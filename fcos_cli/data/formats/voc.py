@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from fcos_cli.data.formats.assemble import assemble
+from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.splits import ALL, Split, class_names_file, read_lines
 from fcos_cli.data.image_names import is_image_name, stable_ids
 from fcos_cli.data.images import image_sizes
@@ -247,3 +248,6 @@ def _has_voc_files(folder: Path) -> bool:
         return False
     with first.open("rb") as stream:
         return re.search(rb"<annotation[\s>]", stream.read(4096)) is not None
+
+
+VOC = Format("Pascal VOC", "Annotations/*.xml", voc_splits)

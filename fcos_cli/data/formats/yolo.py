@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from fcos_cli.data.formats.assemble import assemble
+from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.splits import ALL, Split, class_names_file, read_lines
 from fcos_cli.data.image_names import is_image_name, natural_key, stable_ids
 from fcos_cli.data.images import image_sizes
@@ -244,3 +245,13 @@ def _parse(line: str, categories: Categories, where: str) -> tuple[int, tuple[fl
         xs, ys = values[0::2], values[1::2]
         box = (min(xs), min(ys), max(xs), max(ys))
     return categories.label_of[int(number)], box
+
+
+YOLO = Format(
+    "YOLO",
+    "data.yaml or images/, labels/",
+    yolo_splits,
+    suffixes=(".yaml", ".yml"),
+    file="a YOLO index (.yaml)",
+    file_splits=yolo_index_splits,
+)

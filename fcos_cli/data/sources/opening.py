@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fcos_cli.data.datasets import find_splits, open_data
+from fcos_cli.data.formats.known import format_of_file
 from fcos_cli.data.image_names import is_image_name
 from fcos_cli.data.records import DetectionData
 from fcos_cli.data.sources.files import image_files
@@ -94,5 +95,5 @@ def _is_data_set(source: str) -> bool:
         layout, _ = find_splits(source)
         return layout != "images"
     if path.exists():
-        return path.suffix.lower() in (".json", ".yaml", ".yml")
+        return format_of_file(path) is not None
     return not (glob.has_magic(source) or is_image_name(source))
