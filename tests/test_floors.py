@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("errors", "cores", "interrupts", "files", "report", "geometry"),
+    ("errors", "cores", "interrupts", "files", "runs", "report", "geometry"),
     ("recipe", "data", "evaluation"),
     ("model",),
     ("weights", "stats"),
@@ -37,6 +37,7 @@ WITHOUT_TORCH = (
     "files",
     "cores",
     "interrupts",
+    "runs",
     "app",
 )
 NEEDS_TORCH = {

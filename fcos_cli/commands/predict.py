@@ -141,10 +141,11 @@ def predict(
     from fcos_cli.predict.job import predict_to_file
     from fcos_cli.predict.journal import partial_path
     from fcos_cli.predict.pictures import PICTURE_THRESHOLD
+    from fcos_cli.runs import newest_run
     from fcos_cli.runtime.precision import choose_device
     from fcos_cli.runtime.predictor import Predictor
     from fcos_cli.runtime.test_time_augmentation import AugmentedPredictor, passes
-    from fcos_cli.weights.saved import load_detector, newest_run
+    from fcos_cli.weights.saved import load_detector
     from fcos_cli.weights.thresholds import load_thresholds
 
     chosen_device = choose_device(device)

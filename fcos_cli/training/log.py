@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from fcos_cli.files import atomic_file
 from fcos_cli.report import console
-from fcos_cli.training.runs import RunFolder
+from fcos_cli.runs import RunFolder
 
 
 class TrainingLog:

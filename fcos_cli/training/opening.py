@@ -6,11 +6,12 @@ from pathlib import Path
 
 from fcos_cli.errors import RecipeError, UsageError, WeightsError
 from fcos_cli.files import atomic_file
-from fcos_cli.recipe.load import load_recipe, to_toml
+from fcos_cli.recipe.load import bundled, load_recipe, to_toml
 from fcos_cli.recipe.schema import Recipe
+from fcos_cli.runs import RUNS, RunFolder, resumable
 from fcos_cli.training.checkpoint import TrainingState
 from fcos_cli.training.log import TrainingLog, evaluated, forget_after
-from fcos_cli.training.runs import RunFolder, create_run, find_run
+from fcos_cli.training.new_run import create_run
 from fcos_cli.training.trainer import Trainer
 
 NEWEST = "newest"
@@ -56,6 +57,33 @@ def open_run(request: TrainingRequest, processes: int) -> tuple[RunFolder, Recip
     loaded = load_recipe(request.recipe, request.overrides)
     check_batch(loaded.recipe, processes)
     return create_run(loaded, request.run_dir), loaded.recipe
+
+
+def find_run(which: str | None, recipe_name: str | None) -> RunFolder:
+    """The run folder that was named, or the newest resumable one (of a recipe, where one is given).
+
+    A run below `runs/` may be given by its name alone.
+
+    Raises:
+        UsageError: there is none to resume.
+    """
+    if which is not None:
+        runs = [RunFolder(path) for path in (Path(which).expanduser(), RUNS / which)]
+        if run := next((run for run in runs if run.state.is_file()), None):
+            return run
+        if any(run.recipe.is_file() for run in runs):
+            raise UsageError(f"{which} has no checkpoint to resume from", "start again with the same --run-dir")
+        is_recipe = which in bundled() and not runs[0].path.is_dir()
+        newest = f"the newest run of that recipe: fcos train {which} --resume; " if is_recipe else ""
+        raise UsageError(f"{which} is not a run folder", f"{newest}resumable runs: {_names(resumable(lambda _: True))}")
+    stem = recipe_name.replace("/", "-") if recipe_name else ""
+    found = resumable(lambda name: not stem or name.startswith(f"{stem}-"))
+    if not found:
+        of = f" of the recipe {recipe_name}" if recipe_name else ""
+        raise UsageError(
+            f"no run{of} to resume under {RUNS}/", f"start one: fcos train {recipe_name or 'recipes/shapes.toml'}"
+        )
+    return found[0]
 
 
 def check_batch(recipe: Recipe, processes: int) -> None:
@@ -111,3 +139,7 @@ def resume(trainer: Trainer, state: TrainingState, run: RunFolder, log: Training
         with atomic_file(run.recipe, "w") as file:  # as it goes on: the next resume needs no --set again
             file.write(to_toml(trainer.recipe))
     log.say(f"resumed at iteration {state.iteration} of {total}")
+
+
+def _names(runs: list[RunFolder]) -> str:
+    return ", ".join(str(run.path) for run in runs[:5]) or "none"

@@ -8,13 +8,14 @@ from fcos_cli.data.records import DetectionData
 from fcos_cli.evaluation.coco_ap import Evaluation
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report import console
+from fcos_cli.runs import RunFolder
 from fcos_cli.runtime.precision import choose_device
 from fcos_cli.training.checkpoint import load_state, save_state, unwritable
 from fcos_cli.training.distributed import world
 from fcos_cli.training.interrupt import Interrupt
 from fcos_cli.training.log import TrainingLog, duration
+from fcos_cli.training.new_run import discard_run
 from fcos_cli.training.opening import TrainingRequest, open_run, resume
-from fcos_cli.training.runs import RunFolder, discard_run
 from fcos_cli.training.setup import make_loader, prepare
 from fcos_cli.training.trainer import Trainer, TrainingDivergedError
 from fcos_cli.training.validation import Validator

@@ -14,10 +14,10 @@ from fcos_cli.files import atomic_file
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report.console import warn
+from fcos_cli.runs import RunFolder
 from fcos_cli.runtime.predictor import Predictor, UnreadableImage
 from fcos_cli.training.distributed import World
 from fcos_cli.training.log import TrainingLog, evaluated, read_rows
-from fcos_cli.training.runs import RunFolder
 from fcos_cli.training.trainer import Trainer
 from fcos_cli.weights.saved import load_detector, save_detector
 from fcos_cli.weights.thresholds import save_thresholds

@@ -1,6 +1,5 @@
 """A detector as one file: safetensors whose metadata says how to build it again and what its classes are called."""
 
-import difflib
 import json
 import math
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from fcos_cli.errors import WeightsError
 from fcos_cli.files import atomic_file
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import Recipe, WeightStyle
+from fcos_cli.runs import find_weights
 
 FORMAT = "fcos-detector"
 FORMAT_VERSION = 1
@@ -98,61 +98,6 @@ def load_detector(spec: str | Path, device: str | torch.device = "cpu") -> Detec
     _check_tensors(path, tensors, model.state_dict())
     model.load_state_dict(tensors)
     return Detector(model.to(device).eval(), recipe, categories, path, metadata)
-
-
-def find_weights(spec: str | Path) -> Path:
-    """The weights file that `spec` means: the file itself, or a run's best, else its last.
-
-    A run below `runs/` may be given by its name alone.
-
-    Raises:
-        WeightsError: there is none.
-    """
-    given = Path(spec).expanduser()
-    for path in (given, Path("runs") / given):
-        if path.is_file():
-            return path
-        if path.is_dir():
-            if weights := _weights_of(path):
-                return weights
-            raise WeightsError(
-                f"{path} holds no weights: no best.safetensors or last.safetensors in its checkpoints folder",
-                f"if its training was interrupted, go on with it: fcos train --resume {path}",
-            )
-    runs = _runs(given.parent if given.parent != Path(".") else Path("runs")) or _runs(Path("runs"))
-    near = difflib.get_close_matches(given.name, [run.name for run in runs], n=3, cutoff=0.4)
-    named = [str(run) for name in near for run in runs if run.name == name] or [str(run) for run in runs[:3]]
-    hint = f"runs that hold weights: {', '.join(named)}" if named else "give a .safetensors file or a run folder"
-    raise WeightsError(f"there are no weights at {spec}", hint)
-
-
-def newest_run(root: str | Path = "runs") -> Path:
-    """The run folder below `root` whose weights were written last.
-
-    Raises:
-        WeightsError: no run holds weights.
-    """
-    runs = _runs(Path(root))
-    if not runs:
-        raise WeightsError(
-            f"no trained detector: no run below {Path(root)}/ holds weights",
-            "train one first (fcos train recipes/shapes.toml), or name the weights: "
-            "fcos eval FILE, fcos predict ... --weights FILE",
-        )
-    return runs[0]
-
-
-def _runs(root: Path) -> list[Path]:
-    """Run folders that hold weights, newest weights first."""
-    if not root.is_dir():
-        return []
-    dated = [(weights.stat().st_mtime_ns, run) for run in root.iterdir() if (weights := _weights_of(run))]
-    return [run for _, run in sorted(dated, reverse=True)]
-
-
-def _weights_of(run: Path) -> Path | None:
-    candidates = [folder / f"{name}.safetensors" for folder in (run / "checkpoints", run) for name in ("best", "last")]
-    return next((path for path in candidates if path.is_file()), None)
 
 
 def _separate(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -18,12 +18,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fcos_cli.data.datasets import open_data
+from fcos_cli.runs import RunFolder
 from fcos_cli.runtime.evaluator import evaluate_detector
 from fcos_cli.training import session, setup
 from fcos_cli.training.checkpoint import load_state
 from fcos_cli.training.log import read_rows
 from fcos_cli.training.opening import TrainingRequest
-from fcos_cli.training.runs import RunFolder
 from fcos_cli.training.session import train
 from fcos_cli.weights.saved import load_detector
 

@@ -10,11 +10,11 @@ import torch
 
 from fcos_cli.errors import RecipeError, WeightsError
 from fcos_cli.recipe.load import load_recipe
+from fcos_cli.runs import RunFolder
 from fcos_cli.training import session, setup
 from fcos_cli.training.checkpoint import load_state
 from fcos_cli.training.log import evaluated
 from fcos_cli.training.opening import TrainingRequest
-from fcos_cli.training.runs import RunFolder
 from fcos_cli.training.session import train
 from fcos_cli.training.trainer import Trainer
 from fcos_cli.training.validation import Validator

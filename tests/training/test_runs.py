@@ -6,9 +6,10 @@ import pytest
 
 from fcos_cli.errors import DataError, UsageError
 from fcos_cli.recipe.load import load_recipe
+from fcos_cli.runs import RunFolder
 from fcos_cli.training import setup
-from fcos_cli.training.opening import TrainingRequest
-from fcos_cli.training.runs import RunFolder, create_run, discard_run, find_run
+from fcos_cli.training.new_run import create_run, discard_run
+from fcos_cli.training.opening import TrainingRequest, find_run
 from fcos_cli.training.session import train
 
 

@@ -14,7 +14,7 @@ from fcos_cli.data.records import Categories
 from fcos_cli.errors import WeightsError
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import Recipe
-from fcos_cli.weights.saved import load_detector, newest_run, save_detector
+from fcos_cli.weights.saved import load_detector, save_detector
 
 CLASSES = Categories((1, 7, 90), ("a cat", "ünïcode", "teddy"))
 
@@ -234,18 +234,3 @@ def test_a_run_by_its_name_and_near_misses(make_run, tmp_path, monkeypatch):
             load_detector(wrong)
         assert "runs/shapes-0102" in caught.value.hint
         assert "bccd" not in caught.value.hint
-
-
-def test_newest_run_goes_by_its_weights(make_run, tmp_path):
-    make_run("a", "last", time=3_000)
-    make_run("b", "best", time=2_000)
-    make_run("c", time=9_000)
-    assert newest_run(tmp_path / "runs") == tmp_path / "runs" / "a"
-
-
-def test_no_run_says_to_train(tmp_path):
-    for root in (tmp_path / "absent", tmp_path):
-        with pytest.raises(WeightsError) as caught:
-            newest_run(root)
-        assert "fcos train" in caught.value.hint
-        assert "--weights" in caught.value.hint
