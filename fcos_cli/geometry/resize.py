@@ -1,4 +1,4 @@
-"""How large an image enters the network (spec section 6; the authors' resize rule)."""
+"""How large an image enters the network (docs/method.md, Training: the authors' rule)."""
 
 SIZE_DIVISOR = 32
 

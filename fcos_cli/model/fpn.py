@@ -1,4 +1,4 @@
-"""The feature pyramid network (arXiv 1612.03144; FCOS section 3.2; spec section 5).
+"""The feature pyramid network (arXiv 1612.03144; FCOS section 3.2; docs/method.md, Network).
 
 Top-down from C5: P_l = conv3x3(M_l), M_l = conv1x1(C_l) + nearest(M_{l+1}); P6 = conv3x3/2 of P5 (or C5),
 P7 = conv3x3/2 of relu(P6).

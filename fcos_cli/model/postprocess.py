@@ -1,4 +1,4 @@
-"""From the head's outputs to detections: decode, non-maximum suppression, the best of each image (spec section 7).
+"""From the head's outputs to detections: decode, suppress, keep the best of each image (docs/method.md, Inference).
 
 Where the Triton kernels run, all of it happens in shapes that do not depend on values, so that nothing waits for the
 GPU; what was found then comes to the host in one transfer.
@@ -126,8 +126,9 @@ def _rule(model: FCOS, test: TestConfig) -> Rule:
 
 
 def _origins(level: Tensor, row: Tensor, outputs: HeadOutputs, pyramid: Pyramid) -> tuple[Tensor, Tensor]:
-    """Level numbers [K] and locations [K, 2] in pixels (spec section 1) of rows in the level-concatenated order.
+    """Level numbers [K] and locations [K, 2] in pixels of rows in the level-concatenated order.
 
+    Where locations lie: docs/method.md, Locations.
     Only with the grids of the padded batch does such a row mean anything.
     """
     grids = [logits.shape[2:] for logits in outputs.class_logits]

@@ -164,7 +164,7 @@ def _check_locations(level: np.ndarray, location: np.ndarray, setting: Setting) 
 def _check_sizes(
     data: DetectionData, results: np.ndarray, image: np.ndarray, location: np.ndarray, setting: Setting
 ) -> None:
-    """Distances to the sides are never negative (spec section 3), so that each box contains its own location."""
+    """Each box contains its own location: distances are never negative (docs/method.md, Outputs and targets)."""
     inner, _ = input_sizes(data.sizes, setting)
     # Images of unknown size have the ratio NaN, and nothing is said of them.
     with np.errstate(invalid="ignore"):

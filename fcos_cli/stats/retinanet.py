@@ -1,4 +1,6 @@
-"""RetinaNet's anchors on a data set: positive anchors of each box (FCOS paper, Table 1; fcos-spec section 9).
+"""RetinaNet's anchors on a data set: positive anchors of each box (FCOS paper, Table 1).
+
+docs/method.md, Statistics of the assignment, has the rules.
 
 An anchor belongs to the box that it has its largest IoU with, the first of several, and is positive from an IoU of 0.5.
 The low-quality rule makes a box's best anchors positive too, all that tie, if their IoU is at least 0.4 ("0.4") or
