@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fcos_cli.version import __version__
+
 if TYPE_CHECKING:
     from fcos_cli.predict.api import Model
     from fcos_cli.recipe.schema import Precision
 
-__version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["__version__", "load"]
 
 
 def load(weights: str | Path | None = None, *, device: str = "auto", precision: "Precision" = "auto") -> "Model":

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fcos_cli import __version__
 from fcos_cli.commands import bench, data, evaluate, predict, recipe, stats, train
 from fcos_cli.errors import INTERRUPTED, FcosError, SetupError
 from fcos_cli.report import console
+from fcos_cli.version import __version__
 
 REFUSALS = {
     errno.ENOSPC: ("the disk is full", "free some space, then run it again"),

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("errors", "cores", "interrupts", "files", "runs", "report", "geometry"),
+    ("errors", "cores", "interrupts", "files", "runs", "version", "report", "geometry"),
     ("recipe", "data", "evaluation"),
     ("model",),
     ("weights", "stats"),
@@ -38,6 +38,7 @@ WITHOUT_TORCH = (
     "cores",
     "interrupts",
     "runs",
+    "version",
     "app",
 )
 NEEDS_TORCH = {
@@ -93,6 +94,11 @@ def edges():
 
 def test_every_package_has_a_floor():
     assert {package(module) for module in CLI} - {""} <= set(HEIGHT)
+
+
+def test_nothing_imports_the_package_itself():
+    """`fcos_cli/__init__.py` stands above all: what it hands to users is imported from where it is."""
+    assert [module for module, _, target in edges() if target not in HEIGHT] == []
 
 
 def test_imports_never_run_up():

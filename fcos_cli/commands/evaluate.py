@@ -113,10 +113,10 @@ def _evaluate_model(
     from fcos_cli.evaluation.results import write_results
     from fcos_cli.files import check_writable
     from fcos_cli.runs import newest_run
+    from fcos_cli.runtime.augmented import passes
     from fcos_cli.runtime.evaluator import evaluate_detector, explain_low
     from fcos_cli.runtime.precision import choose_device, choose_precision
     from fcos_cli.runtime.predictor import UnreadableImage
-    from fcos_cli.runtime.test_time_augmentation import passes
     from fcos_cli.weights.saved import load_detector
 
     if out is not None:

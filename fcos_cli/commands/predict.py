@@ -142,9 +142,9 @@ def predict(
     from fcos_cli.predict.journal import partial_path
     from fcos_cli.predict.pictures import PICTURE_THRESHOLD
     from fcos_cli.runs import newest_run
+    from fcos_cli.runtime.augmented import AugmentedPredictor, passes
     from fcos_cli.runtime.precision import choose_device
     from fcos_cli.runtime.predictor import Predictor
-    from fcos_cli.runtime.test_time_augmentation import AugmentedPredictor, passes
     from fcos_cli.weights.saved import load_detector
     from fcos_cli.weights.thresholds import load_thresholds
 

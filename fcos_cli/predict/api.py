@@ -20,9 +20,9 @@ from fcos_cli.errors import DataError, FcosError, UsageError
 from fcos_cli.evaluation.detections import ImageResult
 from fcos_cli.recipe.schema import Precision
 from fcos_cli.runs import newest_run
+from fcos_cli.runtime.augmented import AugmentedPredictor
 from fcos_cli.runtime.precision import choose_device, choose_precision
 from fcos_cli.runtime.predictor import Predictor, UnreadableImage
-from fcos_cli.runtime.test_time_augmentation import AugmentedPredictor
 from fcos_cli.weights.saved import Detector, load_detector
 from fcos_cli.weights.thresholds import load_thresholds
 

@@ -12,8 +12,8 @@ from fcos_cli.evaluation.detections import ImageResult, concatenate, to_columns
 from fcos_cli.evaluation.thresholds import OperatingPoint
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import Precision, TestConfig
+from fcos_cli.runtime.augmented import AugmentedPredictor
 from fcos_cli.runtime.predictor import Predictor, UnreadableImage
-from fcos_cli.runtime.test_time_augmentation import AugmentedPredictor
 from fcos_cli.weights.saved import Detector
 
 # Below this AP50 something is likely wrong, rather than hard.

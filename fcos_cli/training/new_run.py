@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from fcos_cli import __version__
 from fcos_cli.errors import SetupError, UsageError
 from fcos_cli.recipe.load import LoadedRecipe, to_toml
 from fcos_cli.runs import RUNS, RunFolder
+from fcos_cli.version import __version__
 
 
 def create_run(loaded: LoadedRecipe, folder: Path | None) -> RunFolder:

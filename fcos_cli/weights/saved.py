@@ -12,13 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fcos_cli import __version__
 from fcos_cli.data.records import Categories
 from fcos_cli.errors import WeightsError
 from fcos_cli.files import atomic_file
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import Recipe, WeightStyle
 from fcos_cli.runs import find_weights
+from fcos_cli.version import __version__
 
 FORMAT = "fcos-detector"
 FORMAT_VERSION = 1

@@ -13,8 +13,8 @@ from fcos_cli.model.fcos import FCOS, HeadOutputs
 from fcos_cli.recipe.schema import ModelConfig
 from fcos_cli.recipe.schema import TestConfig as Limits
 from fcos_cli.recipe.schema import TestTimeConfig as Passes
+from fcos_cli.runtime.augmented import AugmentedPredictor, further_sizes, passes
 from fcos_cli.runtime.predictor import Predictor
-from fcos_cli.runtime.test_time_augmentation import AugmentedPredictor, further_sizes, passes
 from fcos_cli.weights.saved import load_detector
 
 COLUMNS = ("boxes", "scores", "labels", "level", "location")
