@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from fcos_cli.data.images import read_image
-from fcos_cli.data.loading.transforms import prepare
+from fcos_cli.data.sample import prepare
 from fcos_cli.data.sources.files import image_files
 from fcos_cli.geometry.resize import padded_size
 from fcos_cli.model.fcos import FCOS, HeadOutputs

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from fcos_cli.data.loading.sampling import BatchPlan
-from fcos_cli.data.loading.transforms import Prepared, draw_short_side, placed, prepare
 from fcos_cli.data.records import DetectionData
+from fcos_cli.data.sample import Sample, draw_short_side, placed, prepare
 from fcos_cli.errors import DataError
 from fcos_cli.geometry.resize import resized_size
 from fcos_cli.recipe.schema import DataConfig
@@ -78,7 +78,7 @@ class TrainBatches:
     def __getitem__(self, iteration: int) -> PackedBatch | Failure:
         group, number = self.plan.group_of(iteration)
         size = self.plan.batch_size
-        samples: list[tuple[int, Prepared]] = []
+        samples: list[tuple[int, Sample]] = []
         failed: list[tuple[str, str]] = []
         for place in range(self.rank, size, self.world):
             for attempt in range(REPLACEMENTS + 1):
@@ -96,7 +96,7 @@ class TrainBatches:
                 )
         return pack(self.data, samples, failed)
 
-    def _sample(self, index: int, iteration: int, place: int) -> Prepared:
+    def _sample(self, index: int, iteration: int, place: int) -> Sample:
         key = np.random.SeedSequence([SAMPLE_STREAM, self.seed, iteration, place])
         flip, vertical_flip, scale = np.random.Generator(np.random.PCG64(key)).random(3)
         return prepare(
@@ -121,7 +121,7 @@ class EvalImages:
     long_side: int
     draft: bool = False
 
-    def __call__(self, index: int) -> tuple[int, Prepared] | tuple[str, str]:
+    def __call__(self, index: int) -> tuple[int, Sample] | tuple[str, str]:
         """(index, image), or (name, reason) where it cannot be read."""
         boxes = self.data.boxes[self.data.rows(index)]
         try:
@@ -134,9 +134,7 @@ class EvalImages:
         return resized_size(width, height, self.short_side, self.long_side)
 
 
-def pack(
-    data: DetectionData, samples: Sequence[tuple[int, Prepared]], failed: Sequence[tuple[str, str]]
-) -> PackedBatch:
+def pack(data: DetectionData, samples: Sequence[tuple[int, Sample]], failed: Sequence[tuple[str, str]]) -> PackedBatch:
     """Puts prepared images (index, image) and their boxes together, the pixels in one buffer."""
     images = [sample.image for _, sample in samples]
     return PackedBatch(
@@ -147,7 +145,7 @@ def pack(
     )
 
 
-def columns(data: DetectionData, samples: Sequence[tuple[int, Prepared]]) -> dict[str, Any]:
+def columns(data: DetectionData, samples: Sequence[tuple[int, Sample]]) -> dict[str, Any]:
     """What a batch knows of its images (index, image) beside their pixels; boxes without area are dropped."""
     boxes, rows, counts = [np.zeros((0, 4))], [np.zeros(0, dtype=np.int64)], []
     for index, sample in samples:

@@ -11,8 +11,8 @@ from fcos_cli.data.loading.batches import EvalImages
 from fcos_cli.data.loading.processes import choose_workers
 from fcos_cli.data.loading.streamed import streamed_batches
 from fcos_cli.data.loading.tensors import Batch, prepared_batch
-from fcos_cli.data.loading.transforms import Prepared
 from fcos_cli.data.records import DetectionData
+from fcos_cli.data.sample import Sample
 from fcos_cli.data.sources.source import StreamedSource
 from fcos_cli.geometry.resize import resized_size
 
@@ -81,11 +81,9 @@ def _eval_groups(
                 yield part[group]
 
 
-def _eval_batches(
-    data: DetectionData, loaded: Iterator[list[tuple[int, Prepared] | tuple[str, str]]]
-) -> Iterator[Batch]:
+def _eval_batches(data: DetectionData, loaded: Iterator[list[tuple[int, Sample] | tuple[str, str]]]) -> Iterator[Batch]:
     for results in loaded:
-        samples = [(index, image) for index, image in results if isinstance(index, int) and isinstance(image, Prepared)]
+        samples = [(index, image) for index, image in results if isinstance(index, int) and isinstance(image, Sample)]
         failed = [(name, why) for name, why in results if isinstance(name, str) and isinstance(why, str)]
         yield prepared_batch(data, samples, failed)
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from fcos_cli.data.loading.ahead import drawn_ahead, groups_ahead
 from fcos_cli.data.loading.tensors import Batch, prepared_batch
-from fcos_cli.data.loading.transforms import Prepared, prepare
 from fcos_cli.data.records import DetectionData
+from fcos_cli.data.sample import Sample, prepare
 from fcos_cli.data.sources.source import StreamedSource
 
 _NO_BOXES = np.zeros((0, 4))
@@ -33,7 +33,7 @@ def streamed_batches(
     """
     failed: list[tuple[str, str]] = []
 
-    def resized(item: tuple[int, np.ndarray]) -> tuple[int, Prepared]:
+    def resized(item: tuple[int, np.ndarray]) -> tuple[int, Sample]:
         index, pixels = item
         source.batched(index, pixels)
         return index, prepare(pixels, _NO_BOXES, short_side, long_side)

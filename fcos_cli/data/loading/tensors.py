@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fcos_cli.data.loading.batches import PackedBatch, columns
-from fcos_cli.data.loading.transforms import Prepared
 from fcos_cli.data.records import DetectionData
+from fcos_cli.data.sample import Sample
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Batch:
 
 
 def prepared_batch(
-    data: DetectionData, samples: Sequence[tuple[int, Prepared]], failed: Sequence[tuple[str, str]] = ()
+    data: DetectionData, samples: Sequence[tuple[int, Sample]], failed: Sequence[tuple[str, str]] = ()
 ) -> Batch:
     """A batch of images (index, image) that are at network size already."""
     known = columns(data, samples)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fcos_cli.data.images import resize
-from fcos_cli.data.loading.transforms import draw_short_side, flip_boxes_horizontal, flip_boxes_vertical, prepare
+from fcos_cli.data.sample import draw_short_side, flip_boxes_horizontal, flip_boxes_vertical, prepare
 
 NO_BOXES = np.zeros((0, 4))
 

@@ -10,7 +10,7 @@ from fcos_cli.geometry.resize import resized_size
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Sample:
     """An image as the network gets it.
 
     Attributes:
@@ -52,7 +52,7 @@ def prepare(
     *,
     flip: bool = False,
     vertical_flip: bool = False,
-) -> Prepared:
+) -> Sample:
     """Resizes by the authors' rule (`geometry/resize.py`), then flips; the boxes follow by the two rounded ratios.
 
     Args:
@@ -67,12 +67,12 @@ def prepare(
         resized, moved = resized[:, ::-1], flip_boxes_horizontal(moved, width)
     if vertical_flip:
         resized, moved = resized[::-1], flip_boxes_vertical(moved, height)
-    return Prepared(np.ascontiguousarray(resized), moved, prepared.ratios, (original_width, original_height))
+    return Sample(np.ascontiguousarray(resized), moved, prepared.ratios, (original_width, original_height))
 
 
-def placed(resized: np.ndarray, boxes: np.ndarray, original_size: tuple[int, int]) -> Prepared:
+def placed(resized: np.ndarray, boxes: np.ndarray, original_size: tuple[int, int]) -> Sample:
     """An image that is resized already, with its boxes [B, 4] xyxy brought from the original's pixels into its own."""
     height, width = resized.shape[:2]
     ratios = (width / original_size[0], height / original_size[1])
     moved = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * np.array([*ratios, *ratios])
-    return Prepared(resized, clip(moved, width, height), ratios, original_size)
+    return Sample(resized, clip(moved, width, height), ratios, original_size)
