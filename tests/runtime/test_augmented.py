@@ -105,8 +105,9 @@ def brute_force(model, test, path):
     candidates = []
     for short, long in [(test.short_side, test.long_side), *further_sizes(test)]:
         for flip in (False, True) if test.tta.flip else (False,):
-            prepared = prepare(image, np.zeros((0, 4)), short, long, flip=flip)
-            found = predictor.detect([torch.from_numpy(prepared.image.copy())])
+            prepared = prepare(image, np.zeros((0, 4)), short, long)
+            pixels = prepared.image[:, ::-1] if flip else prepared.image
+            found = predictor.detect([torch.from_numpy(pixels.copy())])
             for score, label, box in zip(
                 found.scores.tolist(), found.labels.tolist(), found.boxes.tolist(), strict=True
             ):

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from fcos_cli.data.augment.augmentation import Augmentation
+from fcos_cli.data.augment.known import augmented
 from fcos_cli.data.loading.sampling import BatchPlan
 from fcos_cli.data.records import DetectionData
-from fcos_cli.data.sample import Sample, draw_short_side, placed, prepare
+from fcos_cli.data.sample import Sample, original, placed
 from fcos_cli.errors import DataError
 from fcos_cli.geometry.resize import resized_size
-from fcos_cli.recipe.schema import DataConfig
 
-SAMPLE_STREAM = 13
 # An image that cannot be read is replaced by the one at its place in the next batch of its group, this often.
 REPLACEMENTS = 20
 
@@ -70,7 +70,7 @@ class TrainBatches:
     data: DetectionData
     images: np.ndarray
     plan: BatchPlan
-    config: DataConfig
+    augmentations: Sequence[Augmentation]
     seed: int
     rank: int = 0
     world: int = 1
@@ -97,16 +97,8 @@ class TrainBatches:
         return pack(self.data, samples, failed)
 
     def _sample(self, index: int, iteration: int, place: int) -> Sample:
-        key = np.random.SeedSequence([SAMPLE_STREAM, self.seed, iteration, place])
-        flip, vertical_flip, scale = np.random.Generator(np.random.PCG64(key)).random(3)
-        return prepare(
-            self.data.read(index),
-            self.data.boxes[self.data.rows(index)],
-            draw_short_side(self.config.short_side, float(scale)),
-            self.config.long_side,
-            flip=bool(flip < self.config.flip),
-            vertical_flip=bool(vertical_flip < self.config.vertical_flip),
-        )
+        sample = original(self.data.read(index), self.data.boxes[self.data.rows(index)])
+        return augmented(sample, self.augmentations, seed=self.seed, iteration=iteration, place=place)
 
 
 @dataclass(frozen=True)

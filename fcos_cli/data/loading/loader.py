@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from fcos_cli.data.augment.known import augmentations_of
 from fcos_cli.data.loading.batches import TrainBatches
 from fcos_cli.data.loading.processes import choose_workers, run_ahead
 from fcos_cli.data.loading.sampling import BatchPlan, aspect_groups
@@ -28,7 +29,7 @@ class TrainLoader:
 
     Args:
         data: an annotated data set.
-        config: sizes, flips, grouping, workers.
+        config: augmentations, grouping, workers.
         batch_size: images per iteration over all ranks; place p of a batch belongs to rank p % world.
         seed: of the order and of what happens to each image.
         start: the first iteration to yield.
@@ -61,7 +62,7 @@ class TrainLoader:
         # Seeds feed NumPy's SeedSequence, which takes no negative numbers.
         seed %= 2**63
         plan = BatchPlan(aspect_groups(sizes, batch_size), batch_size, seed)
-        self.batches = TrainBatches(data, images, plan, config, seed, rank, world)
+        self.batches = TrainBatches(data, images, plan, augmentations_of(config), seed, rank, world)
         self.start = start
         self.workers = choose_workers(config.workers if workers is None else workers)
         self.images_per_epoch = len(images)
