@@ -205,7 +205,7 @@ def test_tables_of_other_data_have_no_published_figures(annotations):
 
 
 def test_the_papers_tables_from_one_command(shared_data):
-    """All nine figures, as published, within 0.01: docs/method.md, Published figures."""
+    """All nine figures, as published, within 0.01: docs/method.md, Statistics of the assignment."""
     path = shared_data / "coco_val2017_boxes.json"
     found = values("tables", "--data", path, "--convention", "paper")
     assert found["table1"] == pytest.approx(

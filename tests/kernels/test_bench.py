@@ -55,7 +55,7 @@ def test_mistakes(small, arguments, said, capsys):
 
 
 def test_bytes_of_a_coco_step():
-    """fcos-spec section 10: 115 MB for bfloat16 logits and their gradient, 1.4 MB of indices."""
+    """docs/method.md, What it costs: 115 MB for bfloat16 logits and their gradient, 1.4 MB of indices."""
     size = cases.Size("COCO", 16, 800, 1344, 7.3)
     assert size.locations == 22_400
     logits = 2 * 2 * size.images * size.locations * cases.CLASSES
