@@ -1,0 +1,32 @@
+"""What every dense head offers: raw outputs by name, and their decoding into scored boxes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from fcos_cli.method.interface import Outputs, Selection
+from fcos_kernels.decode import Candidates, PaddedCandidates
+
+
+class DenseHead(nn.Module, ABC):
+    """A head that all levels share; it predicts at every location.
+
+    Attributes:
+        class_layers: names of the layers whose outputs are the classes, which a detector of other classes cannot keep.
+    """
+
+    class_layers: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def forward(self, levels: Sequence[Tensor]) -> Outputs:
+        """P-levels, each [N, channels, H_l, W_l] -> the outputs by name, each a list of levels in the same order."""
+
+    @abstractmethod
+    def decode(self, outputs: Outputs, sizes: Tensor, selection: Selection) -> Candidates:
+        """Scored boxes of a batch. `sizes`: int64 [N, 2], height and width of each image before padding."""
+
+    @abstractmethod
+    def decode_padded(self, outputs: Outputs, sizes: Tensor, selection: Selection) -> PaddedCandidates:
+        """The same in shapes that do not depend on values, so that nothing waits for a GPU."""

@@ -1,0 +1,255 @@
+"""The seam between the toolkit and a detection method: what an assigner, a head and losses must offer.
+
+Shapes: N images, L locations of an image (levels in order, each row-major, x fastest), T boxes of the whole batch.
+A `Method` bundles the parts; each is described by its table of the recipe and builds itself when it is needed, so that
+nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from fcos_cli.geometry.pyramid import Pyramid
+from fcos_cli.method.table import AssignConfig, HeadConfig, LossConfig
+from fcos_kernels.paint import Claims
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fcos_cli.method.dense_head import DenseHead
+    from fcos_cli.method.targets import Targets
+
+    Outputs = dict[str, list[Tensor]]
+    """A head's raw outputs by name, one tensor [N, channels, H_l, W_l] a level, finest first."""
+
+
+class Geometry(NamedTuple):
+    """Where the locations of a batch lie.
+
+    Attributes:
+        pyramid: levels, strides, ranges.
+        height, width: of the padded input, in pixels.
+        sizes: int64 [N, 2], height and width of each image before the padding, on the CPU.
+    """
+
+    pyramid: Pyramid
+    height: int
+    width: int
+    sizes: Tensor
+
+    @property
+    def grids(self) -> tuple[tuple[int, int], ...]:
+        """(rows, columns) of each level."""
+        return self.pyramid.grids(self.height, self.width)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What every location of a batch learns.
+
+    Attributes:
+        index: int32 [N, L], row of the targets' boxes; -1 background, -2 left out of the classification loss.
+        positives: float32 scalar, number of index >= 0.
+        sums: further float32 scalars by name that losses divide by, such as the sum of the centre-ness targets.
+        weights: float32 [N, L], weight of each location in the losses; None: all the same.
+        soft_labels: float32 [N, L], what its box's class should score there; None: 1.
+        quality: float32 [N, L], target of the quality branch; None: the losses compute it from the boxes.
+    """
+
+    index: Tensor
+    positives: Tensor
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Tensor | None = None
+    soft_labels: Tensor | None = None
+    quality: Tensor | None = None
+
+
+class Assigner(Protocol):
+    """Decides which location learns which box."""
+
+    def assign(
+        self, targets: Targets, geometry: Geometry, outputs: Outputs | None = None, progress: float = 0.0
+    ) -> Assignment:
+        """The assignment of a batch; no gradient flows through it.
+
+        Args:
+            targets: the boxes, on the device of the network.
+            geometry: where the locations lie.
+            outputs: the head's, detached; given where the part says that it `needs_outputs`.
+            progress: the share of the training that is done, 0 to 1.
+        """
+        ...
+
+
+class Losses(Protocol):
+    """Measures how wrong outputs are.
+
+    Attributes:
+        terms: names of the terms, in the order they are logged. Log, plots and benchmarks iterate over them.
+    """
+
+    terms: tuple[str, ...]
+
+    def normalizers(
+        self, targets: Targets, geometry: Geometry, assignment: Assignment, outputs: Outputs | None = None
+    ) -> dict[str, Tensor]:
+        """Float32 scalars that the terms are divided by, the same names for every batch.
+
+        The trainer averages them over the passes of a step and over the devices, so that a step weighs every positive
+        alike however it is split. `outputs` is given where the part says that it `needs_outputs`.
+        """
+        ...
+
+    def __call__(
+        self, outputs: Outputs, targets: Targets, assignment: Assignment, normalizers: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """A float32 scalar for each of `terms`, weighted as the recipe says; their sum is the loss.
+
+        Without positives every term stays connected to the outputs, and is finite.
+        """
+        ...
+
+
+class Selection(NamedTuple):
+    """Which candidates a head's decoding keeps: the recipe's `[test]`, as heads see it.
+
+    Attributes:
+        threshold: what candidates must exceed.
+        threshold_on: "class" holds the class probability against it, "score" the final score.
+        rank_by: "score" or "class" picks the top candidates of a level.
+        score: "sqrt" or "product" of class probability and quality.
+        candidates: kept per level and image.
+    """
+
+    threshold: float
+    threshold_on: str
+    rank_by: str
+    score: str
+    candidates: int
+
+
+class Tables(NamedTuple):
+    """The tables of a recipe that methods read."""
+
+    assign: AssignConfig
+    head: HeadConfig
+    loss: LossConfig
+
+
+class Clash(NamedTuple):
+    """Keys of a recipe that contradict each other, and the line that says so and what to set instead."""
+
+    keys: tuple[str, ...]
+    message: str
+
+
+Rule = Callable[[Tables], Iterator[Clash]]
+
+
+def no_rule(tables: Tables) -> Iterator[Clash]:
+    """The rule of a part that goes with everything."""
+    return iter(())
+
+
+class CoverageRule(Protocol):
+    """The same assignment as arrays, for statistics over whole data sets; for assigners that look at geometry alone."""
+
+    def claims(
+        self, config: Any, boxes: np.ndarray, offsets: np.ndarray, pyramid: Pyramid, grids: np.ndarray
+    ) -> Claims:
+        """The cells that each box may have, in painting order: a cell belongs to the last box painted on it.
+
+        Args:
+            config: the assigner's table.
+            boxes: float32 [T, 4] xyxy in input pixels, image after image.
+            offsets: int64 [N + 1]; image n owns the rows offsets[n] .. offsets[n + 1].
+            pyramid: the levels.
+            grids: int64 [N, levels, 2], (rows, columns) of each image's levels.
+        """
+        ...
+
+    def may_have(
+        self, config: Any, boxes: np.ndarray, points: np.ndarray, level: np.ndarray, pyramid: Pyramid
+    ) -> np.ndarray:
+        """bool [K]: whether box k may have location k. For K pairs of one box and one location, without a grid.
+
+        Args:
+            config: the assigner's table.
+            boxes: float32 [4, K], x0, y0, x1, y1 in input pixels.
+            points: float32 [2, K], x and y in input pixels.
+            level: int64 [K], position of each location's level in the pyramid.
+            pyramid: the levels.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class AssignerPart:
+    """An assigner as a method gives it.
+
+    Attributes:
+        table: its `[assign]` table.
+        build: (its table, the pyramid, the head) -> the assigner. The head tells how outputs are decoded.
+        needs_outputs: whether `assign` looks at the network's outputs. Then it runs after the forward pass.
+        gives: which of "weights", "soft_labels" and "quality" its assignments carry.
+        coverage: the same for statistics; None where the assignment depends on the network.
+        rule: what the part cannot go together with.
+    """
+
+    table: type[AssignConfig]
+    build: Callable[[Any, Pyramid, DenseHead], Assigner]
+    needs_outputs: bool = False
+    gives: frozenset[str] = frozenset()
+    coverage: CoverageRule | None = None
+    rule: Rule = no_rule
+
+
+@dataclass(frozen=True)
+class HeadPart:
+    """A head as a method gives it.
+
+    Attributes:
+        table: its `[model.head]` table.
+        build: (its table, channels of the pyramid, classes, the pyramid) -> the module.
+        outputs: (its table, classes) -> channels of each output by name, such as 4 or 4 (reg_max + 1) of "box".
+        rule: what the part cannot go together with.
+    """
+
+    table: type[HeadConfig]
+    build: Callable[[Any, int, int, Pyramid], DenseHead]
+    outputs: Callable[[Any, int], dict[str, int]]
+    rule: Rule = no_rule
+
+
+@dataclass(frozen=True)
+class LossPart:
+    """Losses as a method gives them.
+
+    Attributes:
+        table: their `[loss]` table.
+        build: (their table, the pyramid, the head) -> the losses.
+        needs_outputs: whether `normalizers` looks at the network's outputs.
+        takes: which of "weights", "soft_labels" and "quality" they use; an assigner that gives others is refused.
+        rule: what the part cannot go together with.
+    """
+
+    table: type[LossConfig]
+    build: Callable[[Any, Pyramid, DenseHead], Losses]
+    needs_outputs: bool = False
+    takes: frozenset[str] = frozenset()
+    rule: Rule = no_rule
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method: its name in recipes, one line about it, and the parts that are its own."""
+
+    name: str
+    summary: str
+    assigner: AssignerPart | None = None
+    head: HeadPart | None = None
+    losses: LossPart | None = None

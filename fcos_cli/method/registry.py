@@ -1,0 +1,81 @@
+"""All methods by name: those in this package, and those that installed packages add by an entry point.
+
+    [project.entry-points."fcos_cli.methods"]
+    mine = "my_package:METHOD"
+
+Imports no torch, and neither should a package's entry point.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Literal, TypeVar
+
+from fcos_cli.method.fcos import FCOS
+from fcos_cli.method.interface import AssignerPart, HeadPart, LossPart, Method
+from fcos_cli.method.table import AssignConfig, HeadConfig, LossConfig, MethodTable
+
+GROUP = "fcos_cli.methods"
+BUILT_IN: tuple[Method, ...] = (FCOS,)
+PartName = Literal["assigner", "head", "losses"]
+P = TypeVar("P", AssignerPart, HeadPart, LossPart)
+
+
+@cache
+def _all() -> tuple[Mapping[str, Method], Mapping[str, str]]:
+    """Methods by name, and of those that could not be loaded the reason."""
+    known = {method.name: method for method in BUILT_IN}
+    broken: dict[str, str] = {}
+    for point in entry_points(group=GROUP):
+        package = point.dist.name if point.dist else point.value
+        try:
+            method = point.load()
+        except Exception as error:  # a stranger's package may fail in any way, and must not stop every command
+            broken[point.name] = f"package {package} failed to load: {type(error).__name__}: {error}"
+            continue
+        if not isinstance(method, Method):
+            broken[point.name] = f"package {package}: {point.value} is no fcos_cli.method.interface.Method"
+        elif method.name in known:
+            broken[point.name] = f"package {package}: there is a method {method.name!r} already"
+        else:
+            known[method.name] = method
+    return MappingProxyType(known), MappingProxyType(broken)
+
+
+def methods() -> Mapping[str, Method]:
+    """Every method by its name in recipes, FCOS first."""
+    return _all()[0]
+
+
+def broken_methods() -> Mapping[str, str]:
+    """Entry points that gave no method, and why."""
+    return _all()[1]
+
+
+def tables(part: PartName) -> dict[str, type[MethodTable]]:
+    """The table of each method that has this part."""
+    found = ((name, getattr(method, part)) for name, method in methods().items())
+    return {name: own.table for name, own in found if own is not None}
+
+
+def assigner_of(config: AssignConfig) -> AssignerPart:
+    """The assigner whose table this is."""
+    return _part(config, (method.assigner for method in methods().values()))
+
+
+def head_of(config: HeadConfig) -> HeadPart:
+    """The head whose table this is."""
+    return _part(config, (method.head for method in methods().values()))
+
+
+def losses_of(config: LossConfig) -> LossPart:
+    """The losses whose table this is."""
+    return _part(config, (method.losses for method in methods().values()))
+
+
+def _part(config: MethodTable, parts: Iterable[P | None]) -> P:
+    for part in parts:
+        if part is not None and type(config) is part.table:
+            return part
+    raise TypeError(f"{type(config).__name__} is the table of no method")
