@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("errors", "cores", "interrupts", "files", "runs", "version", "report", "geometry"),
+    ("method",),
     ("recipe", "data", "evaluation"),
     ("model",),
     ("weights", "stats"),
@@ -50,6 +51,14 @@ NEEDS_TORCH = {
     "fcos_cli.data.sources.memory",
 }
 ALSO_WITHOUT_TORCH = {
+    "fcos_cli.method",
+    "fcos_cli.method.by_name",
+    "fcos_cli.method.fcos",
+    "fcos_cli.method.fcos.coverage",
+    "fcos_cli.method.fcos.tables",
+    "fcos_cli.method.interface",
+    "fcos_cli.method.registry",
+    "fcos_cli.method.table",
     "fcos_cli.benchmarks.statistics",
     "fcos_cli.predict.formats",
     "fcos_cli.predict.journal",

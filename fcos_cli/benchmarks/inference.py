@@ -195,8 +195,8 @@ def busy_weights(model: FCOS, data: DetectionData, test: TestConfig) -> None:
     size = resized_size(pixels.shape[1], pixels.shape[0], test.short_side, test.long_side)
     with torch.no_grad():
         batch = model.eval().preprocess([torch.from_numpy(np.array(resize(pixels, *size)))])
-        logits = torch.cat([level.flatten() for level in model(batch.pixels).class_logits])
-    _set_bias(model.head.class_logits, logits, test.score_threshold)
+        logits = torch.cat([level.flatten() for level in model(batch.pixels)["classification"]])
+    _set_bias(model.head.get_submodule(model.head.class_layers[0]), logits, test.score_threshold)
 
 
 def whole_run(data: DetectionData, predictor: Predictor) -> tuple[float, int | None]:

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fcos_cli.data.loading.tensors import Batch, Targets
+from fcos_cli.data.loading.tensors import Batch
 from fcos_cli.errors import SetupError
+from fcos_cli.method.objective import average
+from fcos_cli.method.targets import Targets
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.runtime.precision import Precision
@@ -176,18 +178,20 @@ def time_parts(trainer: Trainer, batch: Batch, runs: int) -> dict[str, float]:
         found[part].append(1e3 * (time.perf_counter() - started))
 
     for _ in range(runs):
-        targets = batch.targets.to(device)
         with clock("pixels"):
-            pixels = model.preprocess(batch.images, trainer.layout).pixels
-        with clock("assignment"):
-            which = trainer.loss.assign(targets, *pixels.shape[2:])
-            norm = trainer.loss.normalizers([which])
+            pixels = model.preprocess(batch.images, trainer.layout)
+        if not trainer.objective.needs_outputs:
+            with clock("assignment"):
+                goal = trainer.goal(batch, pixels)
         with clock("network"), trainer.precision.autocast():
-            outputs = trainer.network(pixels)
+            outputs = trainer.network(pixels.pixels)
+        if trainer.objective.needs_outputs:
+            with clock("assignment"):
+                goal = trainer.goal(batch, pixels, outputs)
         with clock("losses"):
-            losses = trainer.loss(outputs, model.head.scales, targets, which, norm)
+            terms = trainer.objective.losses(outputs, goal, average([goal]))
         with clock("backward"):
-            trainer.scaler.scale(losses.total).backward()
+            trainer.scaler.scale(torch.stack(list(terms.values())).sum()).backward()
         with clock("update"):
             trainer.update()
     return {part: statistics.median(values) for part, values in found.items()}

@@ -147,16 +147,24 @@ def list_keys(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Every key with its default, what it allows and what it does: itself a recipe, TOML with comments."""
-    chosen = [key for key in keys.all_keys().values() if table is None or f"{key.name}.".startswith(f"{table}.")]
-    if not chosen:
+    """Every key with its default, what it allows and what it does: itself a recipe, TOML with comments.
+
+    The keys of other methods than FCOS (assign.name, model.head.name, loss.name) follow as comments, by method.
+    """
+
+    def wanted(key: keys.Key) -> bool:
+        return table is None or f"{key.name}.".startswith(f"{table}.")
+
+    chosen = [key for key in keys.all_keys().values() if wanted(key)]
+    others = [key for name in keys.other_methods() for key in keys.own_keys(name).values() if wanted(key)]
+    if not chosen + others:
         close = problems.nearest_keys(str(table))
         nearest = f"did you mean {' or '.join(close)}? " if close else ""
         raise UsageError(f"there is no table or key {table!r}", f"{nearest}`fcos recipe keys` lists them all")
     if as_json:
-        console.print_json({"keys": [key.as_dict() for key in chosen]})
+        console.print_json({"keys": [key.as_dict() for key in chosen + others]})
     else:
-        typer.echo(keys.reference(chosen), nl=False)
+        typer.echo(keys.reference(chosen, others), nl=False)
 
 
 @app.command()

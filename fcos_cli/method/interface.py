@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
 from fcos_cli.geometry.pyramid import Pyramid
 from fcos_cli.method.table import AssignConfig, HeadConfig, LossConfig
-from fcos_kernels.paint import Claims
+from fcos_kernels.assign.paint import Claims
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from fcos_cli.method.dense_head import DenseHead
     from fcos_cli.method.targets import Targets
 
-    Outputs = dict[str, list[Tensor]]
-    """A head's raw outputs by name, one tensor [N, channels, H_l, W_l] a level, finest first."""
+Outputs: TypeAlias = dict[str, "list[Tensor]"]
+"""A head's raw outputs by name, one tensor [N, channels, H_l, W_l] a level, finest first; "classification" is one."""
 
 
 class Geometry(NamedTuple):
@@ -86,13 +86,12 @@ class Assigner(Protocol):
 
 
 class Losses(Protocol):
-    """Measures how wrong outputs are.
+    """Measures how wrong outputs are."""
 
-    Attributes:
-        terms: names of the terms, in the order they are logged. Log, plots and benchmarks iterate over them.
-    """
-
-    terms: tuple[str, ...]
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the terms, in the order they are logged. Log, plots and benchmarks iterate over them."""
+        ...
 
     def normalizers(
         self, targets: Targets, geometry: Geometry, assignment: Assignment, outputs: Outputs | None = None
@@ -133,11 +132,12 @@ class Selection(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The tables of a recipe that methods read."""
+    """What of a recipe methods may judge: their tables, and the channels of the pyramid."""
 
     assign: AssignConfig
     head: HeadConfig
     loss: LossConfig
+    channels: int
 
 
 class Clash(NamedTuple):
@@ -184,6 +184,10 @@ class CoverageRule(Protocol):
             level: int64 [K], position of each location's level in the pyramid.
             pyramid: the levels.
         """
+        ...
+
+    def levels(self, config: Any, longer: np.ndarray, pyramid: Pyramid) -> np.ndarray:
+        """bool [K, levels]: the levels that may learn a box of so long a side, float [K] in input pixels, at all."""
         ...
 
 

@@ -8,12 +8,11 @@ from torch import Tensor, nn
 
 from fcos_cli.errors import RecipeError
 from fcos_cli.geometry.resize import padded_size
+from fcos_cli.method.interface import Outputs
+from fcos_cli.method.registry import head_of
 from fcos_cli.model import fpn
-from fcos_cli.model.head import Head, HeadOutputs
 from fcos_cli.model.resnet import ResNet
 from fcos_cli.recipe.schema import ModelConfig, WeightStyle
-
-__all__ = ["FCOS", "HeadOutputs", "PixelBatch"]
 
 # Mean and standard deviation in 0..255, in the channel order the network reads: RGB (pytorch) or BGR (caffe).
 PIXEL_STATISTICS: dict[WeightStyle, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -59,20 +58,14 @@ class FCOS(nn.Module):
         self.style: WeightStyle = style
         self.backbone = ResNet(config.backbone, style, fpn.inputs(config.pyramid))
         self.fpn = fpn.FeaturePyramid(config.pyramid, self.backbone.channels)
-        self.head = Head(config.head, config.pyramid.channels, num_classes, len(self.pyramid.levels))
+        self.head = head_of(config.head).build(config.head, config.pyramid.channels, num_classes, self.pyramid)
         mean, std = PIXEL_STATISTICS[style]
         self.register_buffer("pixel_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     @property
-    def units(self) -> tuple[float, ...]:
-        """Pixels in one unit of predicted distance, per level: the stride where targets are normalised, else 1."""
-        normalized = self.config.head.normalize_targets
-        return tuple(float(stride) if normalized else 1.0 for stride in self.pyramid.strides)
-
-    @property
     def device(self) -> torch.device:
-        return self.head.scales.device
+        return self.pixel_mean.device
 
     def preprocess(
         self, images: Sequence[Tensor], memory_format: torch.memory_format = torch.channels_last
@@ -97,6 +90,6 @@ class FCOS(nn.Module):
             inside.copy_(channels.permute(2, 0, 1)).sub_(self.pixel_mean).div_(self.pixel_std)
         return PixelBatch(pixels, sizes)
 
-    def forward(self, pixels: Tensor) -> HeadOutputs:
+    def forward(self, pixels: Tensor) -> Outputs:
         """Pixels [N, 3, H, W] -> raw outputs of every level; `pyramid.grids(H, W)` gives their rows and columns."""
         return self.head(self.fpn(self.backbone(pixels)))

@@ -4,7 +4,6 @@ Where the Triton kernels run, all of it happens in shapes that do not depend on 
 GPU; what was found then comes to the host in one transfer.
 """
 
-from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -12,10 +11,10 @@ import torch
 from torch import Tensor
 
 from fcos_cli.geometry.pyramid import Pyramid
-from fcos_cli.model.fcos import FCOS, HeadOutputs
+from fcos_cli.method.interface import Outputs, Selection
+from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import TestConfig
 from fcos_kernels import dispatch
-from fcos_kernels.decode import Rule, decode, decode_padded
 from fcos_kernels.nms import batched_nms, nms
 
 _LABEL, _LEVEL, _ROW = 5, 6, 7
@@ -43,21 +42,19 @@ class Detections(NamedTuple):
 
 
 @torch.no_grad()
-def postprocess(
-    outputs: HeadOutputs, sizes: Tensor, model: FCOS, test: TestConfig, *, suppress: bool = True
-) -> Detections:
+def postprocess(outputs: Outputs, sizes: Tensor, model: FCOS, test: TestConfig, *, suppress: bool = True) -> Detections:
     """Detections of a batch.
 
     Args:
         outputs: what the model returned, level by level.
         sizes: int64 [N, 2], height and width of each image before padding, on the CPU or beside the outputs.
-        model: gives the levels, what the box outputs mean, and the trained scales.
+        model: gives the levels, and the head that decodes its outputs.
         test: thresholds and limits.
         suppress: off, every candidate is returned, by image and in no particular order of scores.
     """
     if dispatch.use_triton(model.device):
         return unpack(postprocess_packed(outputs, sizes, model, test, suppress=suppress).cpu(), outputs, model.pyramid)
-    found = decode(*_outputs(outputs, model), sizes, _rule(model, test))
+    found = model.head.decode(outputs, sizes, selection(test))
     kept = torch.arange(len(found.scores), device=found.scores.device)
     if suppress:
         kept = nms(
@@ -76,7 +73,7 @@ def postprocess(
 
 @torch.no_grad()
 def postprocess_packed(
-    outputs: HeadOutputs, sizes: Tensor, model: FCOS, test: TestConfig, *, suppress: bool = True
+    outputs: Outputs, sizes: Tensor, model: FCOS, test: TestConfig, *, suppress: bool = True
 ) -> Tensor:
     """The same on the model's device, in one tensor of a shape known before; with Triton nothing waits for the GPU.
 
@@ -84,7 +81,7 @@ def postprocess_packed(
         int32 [N, M, 8], M = `test.max_detections` (all candidates without `suppress`): bits of the float32 box and
         score, label, position of the level, row among the image's locations; -1 throughout in rows left over.
     """
-    found = decode_padded(*_outputs(outputs, model), sizes, _rule(model, test))
+    found = model.head.decode_padded(outputs, sizes, selection(test))
     numbers = torch.stack([found.scores.view(torch.int32), found.labels, found.level, found.location], dim=2)
     packed = torch.cat([found.boxes.view(torch.int32), numbers], dim=2)
     if not suppress:
@@ -94,7 +91,7 @@ def postprocess_packed(
     return packed.gather(1, columns).masked_fill_(rows[:, :, None] < 0, -1)
 
 
-def unpack(packed: Tensor, outputs: HeadOutputs, pyramid: Pyramid) -> Detections:
+def unpack(packed: Tensor, outputs: Outputs, pyramid: Pyramid) -> Detections:
     """Detections from what `postprocess_packed` made of these outputs, once it is on the CPU."""
     image, place = (packed[:, :, _LABEL] >= 0).nonzero(as_tuple=True)
     rows = packed[image, place]
@@ -103,20 +100,9 @@ def unpack(packed: Tensor, outputs: HeadOutputs, pyramid: Pyramid) -> Detections
     return Detections(image, floats[:, :4].clone(), floats[:, 4].clone(), rows[:, _LABEL].long(), number, location)
 
 
-def _outputs(
-    outputs: HeadOutputs, model: FCOS
-) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor] | None, Tensor]:
-    return outputs.class_logits, outputs.box_outputs, outputs.quality_logits, model.head.scales
-
-
-def _rule(model: FCOS, test: TestConfig) -> Rule:
-    head, pyramid = model.config.head, model.pyramid
-    return Rule(
-        strides=pyramid.strides,
-        starts=pyramid.starts,
-        units=model.units,
-        activation=head.box_activation,
-        quality=head.quality,
+def selection(test: TestConfig) -> Selection:
+    """Which candidates the head is to keep."""
+    return Selection(
         threshold=test.score_threshold,
         threshold_on=test.threshold_on,
         rank_by=test.rank_by,
@@ -125,13 +111,13 @@ def _rule(model: FCOS, test: TestConfig) -> Rule:
     )
 
 
-def _origins(level: Tensor, row: Tensor, outputs: HeadOutputs, pyramid: Pyramid) -> tuple[Tensor, Tensor]:
+def _origins(level: Tensor, row: Tensor, outputs: Outputs, pyramid: Pyramid) -> tuple[Tensor, Tensor]:
     """Level numbers [K] and locations [K, 2] in pixels of rows in the level-concatenated order.
 
     Where locations lie: docs/method.md, Locations.
     Only with the grids of the padded batch does such a row mean anything.
     """
-    grids = [logits.shape[2:] for logits in outputs.class_logits]
+    grids = [logits.shape[2:] for logits in outputs["classification"]]
     begins = list(accumulate((rows * columns for rows, columns in grids), initial=0))[:-1]
     columns_of = [columns for _, columns in grids]
     numbers = [one.index for one in pyramid.levels]

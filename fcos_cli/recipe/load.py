@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fcos_cli.errors import RecipeError
+from fcos_cli.method.by_name import method_name
 from fcos_cli.recipe.files import bundled, bundled_name, find_base, find_recipe, read_toml, shown
-from fcos_cli.recipe.keys import dotted, toml_value
+from fcos_cli.recipe.keys import dotted, method_tables, toml_value
 from fcos_cli.recipe.problems import validate
 from fcos_cli.recipe.schema import Recipe
 
@@ -113,12 +114,19 @@ def _parse_value(value: str, text: str) -> Any:
     return value if isinstance(parsed["value"], _DATES) else parsed["value"]
 
 
-def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """`change` over `base`: tables are merged key by key, anything else (arrays too) is replaced."""
+def merge(base: Mapping[str, Any], change: Mapping[str, Any], table: str = "") -> dict[str, Any]:
+    """`change` over `base`: tables are merged key by key, anything else (arrays too) is replaced.
+
+    A table whose `name` changes starts anew: the keys of one method mean nothing, or something else, to another.
+    """
     merged = dict(base)
     for key, value in change.items():
-        below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        below, name = merged.get(key), dotted(table, key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            anew = name in method_tables() and value.get("name", method_name(below)) != method_name(below)
+            merged[key] = dict(value) if anew else merge(below, value, name)
+        else:
+            merged[key] = value
     return merged
 
 

@@ -9,7 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from fcos_cli.errors import RecipeError
-from fcos_cli.recipe.keys import Key, all_keys, all_tables, dotted, toml_value
+from fcos_cli.method.registry import broken_methods, methods
+from fcos_cli.method.table import DEFAULT_METHOD
+from fcos_cli.recipe.keys import Key, all_keys, all_tables, dotted, method_tables, own_keys, toml_value
 from fcos_cli.recipe.rules import contradictions
 from fcos_cli.recipe.schema import Recipe
 
@@ -58,29 +60,43 @@ def _parse(values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[Recip
         found = error.errors(include_url=False, include_context=False)
     bad: dict[str, str] = {}
     for item in found:
-        path = _key_path(item["loc"])
+        path, method = _key_path(item["loc"])
         key = _name(path)
         if key in bad:
             continue  # one line a key: a union fails once for each of its members
         given = _at(values, path)
+        if item["type"] == "union_tag_invalid":
+            # The whole table is left out: its keys are those of a method that is not known.
+            bad[key] = _with_origin(_unknown_method(key, given["name"]), origins.get(f"{key}.name"))
+            continue
         if item["type"] == "extra_forbidden":
-            text = unknown_key(key, given)
+            text = unknown_key(key, given, method)
         elif key in all_tables():
             text = f"{key} is a table of keys ([{key}]), not {_short(given)}"
         else:
-            text = wrong_value(all_keys()[key], given)
-        bad[key] = f"{text} ({origins[key]})" if key in origins else text
+            text = wrong_value(all_keys(method)[key], given)
+        bad[key] = _with_origin(text, origins.get(key))
     return Recipe.model_validate(_without(values, bad)), bad
 
 
-def _key_path(location: Sequence[int | str]) -> tuple[str, ...]:
-    """The part of pydantic's location that names a table or key: it goes on into arrays and union members."""
+def _with_origin(text: str, origin: str | None) -> str:
+    return text if origin is None else f"{text} ({origin})"
+
+
+def _key_path(location: Sequence[int | str]) -> tuple[tuple[str, ...], str]:
+    """The part of pydantic's location that names a table or key, and the method that the table is of.
+
+    The location goes on into arrays and union members; below a table of a method it has the method's name.
+    """
     path: tuple[str, ...] = ()
-    for part in location:
+    method, parts = DEFAULT_METHOD, iter(location)
+    for part in parts:
         path = (*path, str(part))
+        if _name(path) in method_tables():
+            method = str(next(parts, DEFAULT_METHOD))
         if _name(path) not in all_tables():
             break
-    return path
+    return path, method
 
 
 def _name(path: Sequence[str]) -> str:
@@ -103,30 +119,45 @@ def _without(values: Mapping[str, Any], bad: Mapping[str, str], table: str = "")
     return kept
 
 
-def unknown_key(key: str, given: Any) -> str:
-    """ "unknown key train.batchsize; did you mean train.batch_size?", or what its table holds instead."""
+def _unknown_method(table: str, given: Any) -> str:
+    """'assign.name = "atts" must be one of ...', with the reason where a package should have brought it."""
+    text = wrong_value(all_keys()[f"{table}.name"], given)
+    reason = broken_methods().get(given) if isinstance(given, str) else None
+    return f"{text} ({reason})" if reason else text
+
+
+def unknown_key(key: str, given: Any, method: str = DEFAULT_METHOD) -> str:
+    """ "unknown key train.batchsize; did you mean train.batch_size?", or what its table holds instead.
+
+    A key of another method than the table's is said to be that method's.
+    """
     table, _, last = key.rpartition(".")
     noun = "table" if isinstance(given, Mapping) else "key"
-    nearest = _nearest_keys(table, last, noun)
+    owners = [name for name in methods() if name != method and key in own_keys(name)]
+    if owners:
+        whose = " or ".join(toml_value(name) for name in owners)
+        return f'{key} is a key of {table}.name = {whose}, and this recipe has {table}.name = "{method}"'
+    nearest = _nearest_keys(table, last, noun, method)
     if nearest:
         return f"unknown {noun} {key}; did you mean {' or '.join(nearest)}?"
-    names = _members(table)
+    names = _members(table, method)
     return f"unknown {noun} {key}; {f'[{table}]' if table else 'a recipe'} has {', '.join(names)}"
 
 
-def _members(table: str) -> list[str]:
+def _members(table: str, method: str = DEFAULT_METHOD) -> list[str]:
     """Names of the keys and tables right inside a table."""
-    names = [*all_keys(), *(name for name in all_tables() if name)]
+    names = [*all_keys(method), *(name for name in all_tables() if name)]
     return [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == table]
 
 
-def _nearest_keys(table: str, last: str, noun: str) -> list[str]:
+def _nearest_keys(table: str, last: str, noun: str, method: str = DEFAULT_METHOD) -> list[str]:
     """Dotted names that were likely meant: a near name in this table, then the same or a near name anywhere."""
     prefix = f"{table}." if table else ""
-    here = difflib.get_close_matches(_plain(last), {_plain(name): name for name in _members(table)}, n=1, cutoff=0.7)
+    members = _members(table, method)
+    here = difflib.get_close_matches(_plain(last), {_plain(name): name for name in members}, n=1, cutoff=0.7)
     if here:
-        return [prefix + name for name in _members(table) if _plain(name) == here[0]][:1]
-    pool = list(all_tables()) if noun == "table" else list(all_keys())
+        return [prefix + name for name in members if _plain(name) == here[0]][:1]
+    pool = list(all_tables()) if noun == "table" else list(all_keys(method))
     by_last: dict[str, list[str]] = {}
     for name in pool:
         by_last.setdefault(_plain(name.rpartition(".")[2]), []).append(name)

@@ -6,22 +6,16 @@ need no branch), more detections than candidates of a level (there are several l
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from fcos_cli.method.interface import Clash, Tables
+from fcos_cli.method.registry import assigner_of, head_of, losses_of
 from fcos_cli.recipe.keys import toml_value
 from fcos_cli.recipe.schema import DataConfig, Recipe
 
 
-class Clash(NamedTuple):
-    """The keys that contradict each other, and the line that says so."""
-
-    keys: tuple[str, ...]
-    message: str
-
-
 def contradictions(recipe: Recipe) -> list[Clash]:
     """Everything in a recipe that cannot hold together; [] is a sound recipe."""
-    rules = (_frozen_random, _pyramid, _groups, _sizes, _schedule, _batch)
+    rules = (_frozen_random, _pyramid, _methods, _sizes, _schedule, _batch)
     return [clash for rule in rules for clash in rule(recipe)]
 
 
@@ -61,14 +55,17 @@ def _pyramid(recipe: Recipe) -> Iterator[Clash]:
         yield Clash((levels, ranges), f"{ranges} = {toml_value(pyramid.ranges)}: {error}{count}")
 
 
-def _groups(recipe: Recipe) -> Iterator[Clash]:
-    head, channels = recipe.model.head, recipe.model.pyramid.channels
-    if head.norm == "gn" and head.convs > 0 and channels % head.groups:
-        divisors = [count for count in range(1, min(channels, 32) + 1) if channels % count == 0]
+def _methods(recipe: Recipe) -> Iterator[Clash]:
+    """What the parts of methods say themselves, and what an assigner gives that the losses have no use for."""
+    tables = Tables(recipe.assign, recipe.model.head, recipe.loss, recipe.model.pyramid.channels)
+    assigner, losses = assigner_of(tables.assign), losses_of(tables.loss)
+    for part in (assigner, head_of(tables.head), losses):
+        yield from part.rule(tables)
+    if unused := assigner.gives - losses.takes:
         yield Clash(
-            ("model.head.groups", "model.head.norm", "model.head.convs", "model.pyramid.channels"),
-            f"model.head.groups = {head.groups} does not divide model.pyramid.channels = {channels}: "
-            f"set model.head.groups = {divisors[-1]}",
+            ("assign.name", "loss.name"),
+            f'assign.name = "{tables.assign.name}" gives {" and ".join(sorted(unused))}, which loss.name = '
+            f'"{tables.loss.name}" does not use: set loss.name = "{tables.assign.name}"',
         )
 
 

@@ -1,41 +1,34 @@
 """The recipe: every choice of the method as a typed key. The defaults are the paper's FCOS (R-50, 37.1 AP).
 
-Each class is a table of the TOML file. Unknown keys are errors. Contradictions between keys are found in `rules.py`.
+Each class is a table of the TOML file; `[assign]`, `[model.head]` and `[loss]` are those of the method that their key
+`name` names (`fcos_cli/method`). Unknown keys are errors. Contradictions between keys are found in `rules.py`.
 Section numbers refer to the FCOS paper (arXiv 1904.01355); "official" is the authors' code.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, Strict
+from pydantic import Field
 
 from fcos_cli.geometry.pyramid import LocationOrigin, Pyramid, build_pyramid
-
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
-Bound = Annotated[float, Field(ge=0), AllowInfNan(True)]
-# TOML has arrays, not tuples: these two accept a list although tables are strict about types.
-Range = Annotated[tuple[Bound, Bound], Strict(False)]
-Span = Annotated[tuple[Positive, Positive], Strict(False)]
+from fcos_cli.method.by_name import ByName
+from fcos_cli.method.fcos.tables import FCOSAssignConfig, FCOSHeadConfig, FCOSLossConfig
+from fcos_cli.method.table import (
+    AssignConfig,
+    Count,
+    Fraction,
+    HeadConfig,
+    LossConfig,
+    NonNegative,
+    Positive,
+    Range,
+    Span,
+    Table,
+)
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnext101_32x8d", "resnext101_64x4d"]
 Norm = Literal["frozen_bn", "bn", "gn"]
 WeightStyle = Literal["pytorch", "caffe"]
-Quality = Literal["centerness", "iou", "none", "from_box"]
-BoxLoss = Literal["iou", "linear_iou", "giou", "diou", "ciou"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-
-
-class Table(BaseModel):
-    """One table of a recipe: frozen, closed to keys that it does not know, and strict about types ("8" is no number).
-
-    JSON carries infinite range ends as `Infinity`: `model_validate_json(model_dump_json())` gives the same recipe.
-    """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, ser_json_inf_nan="constants"
-    )
 
 
 class BackboneConfig(Table):
@@ -78,66 +71,16 @@ class PyramidConfig(Table):
         return build_pyramid(self.levels, self.ranges, self.locations)
 
 
-class HeadConfig(Table):
-    """The head that all levels share (section 3.2), and what its outputs mean."""
-
-    convs: Count = Field(4, description="3x3 convolutions in each of the two towers.")
-    norm: Literal["gn", "none"] = Field("gn", description="Normalisation in the towers.")
-    groups: Positive = Field(32, description="Groups of the GroupNorm.")
-    box_activation: Literal["exp", "relu"] = Field(
-        "exp", description="Distance = exp(s x) (base) or relu(s x) (improved)."
-    )
-    normalize_targets: bool = Field(False, description="Distances in units of the level's stride (improved) or pixels.")
-    quality: Quality = Field(
-        "centerness",
-        description="centerness: a branch; iou: the branch learns the IoU; none; from_box: from the predicted box.",
-    )
-    quality_tower: Literal["classification", "regression"] = Field(
-        "classification", description="The tower that carries the quality branch (improved: regression)."
-    )
-    prior: Annotated[float, Field(gt=0, lt=1)] = Field(0.01, description="Initial class probability of every location.")
-
-
 class ModelConfig(Table):
     """The network."""
 
     backbone: BackboneConfig = BackboneConfig()
     pyramid: PyramidConfig = PyramidConfig()
-    head: HeadConfig = HeadConfig()
+    head: Annotated[HeadConfig, ByName("head")] = FCOSHeadConfig()
     weights: str = Field(
         "",
         description="A detector's checkpoint to start from (a file, a run or a URL); the number of classes may differ.",
     )
-
-
-class AssignConfig(Table):
-    """Which locations learn which box (section 3.2; centre sampling is the improved variant's)."""
-
-    center_sampling: NonNegative = Field(
-        0.0, description="Radius in strides around the centre; 1.5 is usual, 0 is off."
-    )
-    range_ends: Literal["inclusive", "exclusive"] = Field(
-        "inclusive",
-        description="Whether a level's range includes its ends (official: yes; torchvision, detectron2: no).",
-    )
-    ignore_crowd: bool = Field(
-        False, description="Ignore, in the classification loss, locations that only a crowd covers."
-    )
-
-
-class LossConfig(Table):
-    """Focal loss, box loss, quality loss (equations 2 and 3)."""
-
-    focal_alpha: Fraction = Field(0.25, description="Weight of the positives in the focal loss.")
-    focal_gamma: NonNegative = Field(2.0, description="Focusing exponent.")
-    box: BoxLoss = Field("iou", description="iou is -log IoU.")
-    box_weight: Literal["centerness", "none"] = Field(
-        "centerness", description="Weight of each positive in the box loss (official: its centre-ness target)."
-    )
-    iou_smoothing: NonNegative = Field(1.0, description="Added to intersection and union (official: 1; others: 0).")
-    scale_class: NonNegative = Field(1.0, description="Factor of the focal loss.")
-    scale_box: NonNegative = Field(1.0, description="Factor of the box loss.")
-    scale_quality: NonNegative = Field(1.0, description="Factor of the quality loss.")
 
 
 class DataConfig(Table):
@@ -248,8 +191,8 @@ class Recipe(Table):
         None, description="The paper's AP on COCO (percent), where the recipe reproduces one."
     )
     model: ModelConfig = ModelConfig()
-    assign: AssignConfig = AssignConfig()
-    loss: LossConfig = LossConfig()
+    assign: Annotated[AssignConfig, ByName("assigner")] = FCOSAssignConfig()
+    loss: Annotated[LossConfig, ByName("losses")] = FCOSLossConfig()
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 BLUE, ORANGE, GREEN, GRAY = "#3465a4", "#e07b28", "#4e9a3a", "#8a8f98"
+RED, PURPLE = "#b8393b", "#7d5ba6"
 PALE_BLUE, PALE_ORANGE, PALE_GRAY = "#a9bfdc", "#f3c9a5", "#d9dce1"
 DOTS_PER_INCH = 120
 LETTERS_PER_INCH = 10

@@ -1,21 +1,36 @@
 """The pictures of training and evaluation: curves and bars as PNG files."""
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fcos_cli.report.figures import BLUE, GRAY, GREEN, ORANGE, Row, add_legend, new_figure, plain, save_figure, tidy
+from fcos_cli.report.figures import (
+    BLUE,
+    GRAY,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    RED,
+    Row,
+    add_legend,
+    new_figure,
+    plain,
+    save_figure,
+    tidy,
+)
 
-LOSSES = (("classification", BLUE), ("box", ORANGE), ("quality", GREEN))
+TERM_COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE)
 MOST_CLASSES = 120
 
 
-def plot_training(rows: Sequence[Row], path: str | Path) -> Path:
+def plot_training(rows: Sequence[Row], terms: Sequence[str], path: str | Path) -> Path:
     """The losses, the learning rate and the AP of a run over its iterations.
 
     Args:
-        rows: of metrics.jsonl. Training rows hold iteration, loss, classification, box, quality, lr; evaluation rows
-            iteration, AP, AP50 (fractions). Values that are missing or not finite leave a gap.
+        rows: of metrics.jsonl. Training rows hold iteration, loss, each of the terms, lr; evaluation rows iteration,
+            AP, AP50 (fractions). Values that are missing or not finite leave a gap.
+        terms: names of the losses that add up to the loss.
         path: the PNG file to write.
 
     Returns:
@@ -29,7 +44,7 @@ def plot_training(rows: Sequence[Row], path: str | Path) -> Path:
     x, y = _series(rows, "loss")
     top.plot(x, y, color=GRAY, alpha=0.35, linewidth=0.8)
     top.plot(x, _smooth(y), color="black", linewidth=1.6, label="total")
-    for name, color in LOSSES:
+    for name, color in zip(terms, itertools.cycle(TERM_COLORS), strict=False):
         x, y = _series(rows, name)
         if any(y):
             top.plot(x, _smooth(y), color=color, linewidth=1.3, label=name)

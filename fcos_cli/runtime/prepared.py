@@ -16,18 +16,19 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from fcos_cli.model.fcos import FCOS, HeadOutputs
+from fcos_cli.method.interface import Outputs
+from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.resnet import Block, Bottleneck, FrozenBatchNorm
 from fcos_cli.runtime.convolutions import fastest
 from fcos_cli.runtime.precision import Precision
 
-Network = Callable[[Tensor], HeadOutputs]
+Network = Callable[[Tensor], Outputs]
 
 
 def as_it_stands(model: FCOS, precision: Precision) -> Network:
     """The model itself, under autocast: for one that is being trained, whose weights move between calls."""
 
-    def run(pixels: Tensor) -> HeadOutputs:
+    def run(pixels: Tensor) -> Outputs:
         with precision.autocast():
             return model(pixels)
 
@@ -57,7 +58,7 @@ def prepare(model: FCOS, precision: Precision) -> Network:
         _hasten(network)
 
     @torch.inference_mode()
-    def run(pixels: Tensor) -> HeadOutputs:
+    def run(pixels: Tensor) -> Outputs:
         return network(pixels.to(dtype, memory_format=torch.channels_last))
 
     return run

@@ -33,7 +33,6 @@ REASONS = {
     "covered": "covered by smaller boxes",
 }
 LARGER = (1.25, 1.5, 2.0)
-USUAL_RADIUS = 1.5
 WORTH = 0.1
 """Percent of all boxes: a change that recovers less is not advised."""
 MUCH_MORE_AMBIGUOUS, WORTH_AMBIGUITY = 1.5, 1.0
@@ -130,9 +129,7 @@ def why_missed(coverage: LocationCoverage) -> np.ndarray:
     lost = np.flatnonzero(~coverage.recalled)
     box = boxes.boxes[lost]
     longer = (box[:, 2:] - box[:, :2]).max(axis=1)
-    lower, upper = np.array(setting.pyramid.ranges, np.float32).T
-    reaches = np.greater_equal if setting.inclusive else np.greater
-    meets = (lower < longer[:, None]) & reaches(upper, longer[:, None] / 2)
+    meets = setting.coverage.levels(setting.assign, longer, setting.pyramid)
     claimed = coverage.painting.claimed[lost].any(axis=1)
     image_of = np.repeat(np.arange(len(boxes.padded)), np.diff(boxes.offsets))
     _, first = np.unique(np.column_stack([image_of, boxes.boxes]), axis=0, return_index=True)
@@ -183,8 +180,8 @@ def changes(setting: Setting) -> Iterator[Change]:
     if len(setting.pyramid.levels) > 1:
         for factor, name in ((0.5, "half the ranges"), (2.0, "twice the ranges")):
             yield Change("pyramid", name, {"pyramid": _stretched(setting.pyramid, factor)})
-    radius = 0.0 if setting.radius else USUAL_RADIUS
-    yield Change("sampling", f"centre sampling {radius:g}" if radius else "no centre sampling", {"radius": radius})
+    for name, assign in setting.assign.alternatives():
+        yield Change("sampling", name, {"assign": assign})
 
 
 def recipe_overrides(recipe: Recipe, setting: Setting) -> list[str]:
@@ -202,8 +199,8 @@ def recipe_overrides(recipe: Recipe, setting: Setting) -> list[str]:
         keys["model.pyramid.levels"] = indices
         if recipe.model.pyramid.ranges is not None or setting.pyramid.ranges != default_ranges(indices):
             keys["model.pyramid.ranges"] = [list(pair) for pair in setting.pyramid.ranges]
-    if setting.radius != now.radius:
-        keys["assign.center_sampling"] = setting.radius
+    before = now.assign.model_dump()
+    keys |= {f"assign.{key}": v for key, v in setting.assign.model_dump().items() if before.get(key) != v}
     return [f"{key}={toml_value(value)}" for key, value in keys.items()]
 
 

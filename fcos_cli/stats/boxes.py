@@ -6,9 +6,13 @@ from typing import Literal, get_args
 import numpy as np
 
 from fcos_cli.data.records import DetectionData
-from fcos_cli.errors import DataError
+from fcos_cli.errors import DataError, UsageError
 from fcos_cli.geometry.pyramid import Pyramid, build_pyramid
 from fcos_cli.geometry.resize import padded_size, resized_size
+from fcos_cli.method.fcos.tables import FCOSAssignConfig
+from fcos_cli.method.interface import CoverageRule
+from fcos_cli.method.registry import assigner_of
+from fcos_cli.method.table import AssignConfig
 from fcos_cli.recipe.schema import Recipe
 
 Convention = Literal["exact", "paper"]
@@ -30,8 +34,7 @@ class Setting:
         pyramid: levels with their ranges.
         short_side: of the network's input, in pixels.
         long_side: its largest length, in pixels.
-        radius: of the centre sampling in strides; 0 is off.
-        inclusive: whether a level's range includes its ends.
+        assign: the recipe's `[assign]`: the method, and its keys.
         convention: "exact" is what training uses: x1 = x + w. "paper" is the authors' code, inclusive pixels:
             x1 = x + w - 1, cut to the last pixel, boxes left without a side dropped.
     """
@@ -39,8 +42,7 @@ class Setting:
     pyramid: Pyramid = field(default_factory=lambda: build_pyramid([3, 4, 5, 6, 7]))
     short_side: int = 800
     long_side: int = 1333
-    radius: float = 0.0
-    inclusive: bool = True
+    assign: AssignConfig = field(default_factory=FCOSAssignConfig)
     convention: Convention = "exact"
 
     @staticmethod
@@ -51,9 +53,25 @@ class Setting:
             pyramid=recipe.model.pyramid.geometry(),
             short_side=short if isinstance(short, int) else max(short),
             long_side=recipe.data.long_side,
-            radius=recipe.assign.center_sampling,
-            inclusive=recipe.assign.range_ends == "inclusive",
+            assign=recipe.assign,
         )
+
+    @property
+    def coverage(self) -> CoverageRule:
+        """The assignment as arrays.
+
+        Raises:
+            UsageError: the assigner looks at the network's outputs, so that boxes alone say nothing about it.
+        """
+        rule = assigner_of(self.assign).coverage
+        if rule is None:
+            raise UsageError(
+                f'assign.name = "{self.assign.name}" assigns by what the network predicts, which no statistics of a '
+                "data set can tell",
+                "its positives are logged while it trains (fcos train RECIPE); what FCOS's own rule gives: "
+                'leave --recipe out, or name one with assign.name = "fcos"',
+            )
+        return rule
 
     @staticmethod
     def of_test(recipe: Recipe) -> "Setting":

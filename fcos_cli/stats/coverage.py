@@ -2,7 +2,8 @@
 
 A box is recalled where at least one location is assigned to it, after the level rule and the smallest-area rule. A
 location is ambiguous where more than one box remains after the level rule; its classes collide where those boxes have
-more than one label. Both are shares of all positive locations. The cells a box may have come from `fcos_kernels.paint`.
+more than one label. Both are shares of all positive locations. The recipe's assigner says
+which cells a box may have.
 """
 
 from dataclasses import dataclass

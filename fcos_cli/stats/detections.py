@@ -1,8 +1,7 @@
 """Where detections come from: the share from ambiguous locations (arXiv 1904.01355, section 4.1: 2.3 % and 1.5 %).
 
-A location is ambiguous where more than one ground-truth box of its image remains after rules 1 to 3 of
-`fcos_kernels.paint`. There are few detections, so the plain float32 formula is evaluated for each with each box of its
-image: ragged pairs, in chunks of bounded size.
+A location is ambiguous where more than one ground-truth box of its image may have it. There are few detections, so the
+recipe's assigner is asked for each with each box of its image: ragged pairs, in chunks of bounded size.
 """
 
 from collections.abc import Callable
@@ -70,7 +69,7 @@ def count_candidates(
     setting: Setting,
     step: Callable[[int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How many boxes each of K locations may have (rules 1 to 3), and whether they are of several classes.
+    """How many boxes may have each of K locations, and whether these are of several classes.
 
     Args:
         boxes: T boxes as the network meets them, of N images.
@@ -78,7 +77,7 @@ def count_candidates(
         image: int64 [K] in 0..N-1.
         position: int64 [K], position in the setting's list of levels.
         location: int64 [K, 2], x and y in pixels of the network input.
-        setting: pyramid, radius and whether ranges include their ends.
+        setting: pyramid and assigner.
         step: told the number of locations that are finished, now and then.
 
     Returns:
@@ -95,7 +94,9 @@ def count_candidates(
         end = max(int(np.searchsorted(ends, done + PAIRS_PER_CHUNK, side="right")), begin + 1)
         part = slice(begin, end)
         place, row = _pairs(first[part], last[part])
-        held = _may_have(corners, row, points[:, part], position[part], place, setting)
+        held = setting.coverage.may_have(
+            setting.assign, corners[:, row], points[:, part][:, place], position[part][place], setting.pyramid
+        )
         place, label = place[held], labels[row[held]]
         count[part] = np.bincount(place, minlength=end - begin)
         # The pairs of a location follow each other: its classes differ where one differs from the first.
@@ -113,28 +114,6 @@ def _pairs(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     place = np.repeat(np.arange(len(counts)), counts)
     before = np.cumsum(counts) - counts
     return place, np.arange(len(place)) + (first - before)[place]
-
-
-def _may_have(
-    corners: np.ndarray, row: np.ndarray, points: np.ndarray, position: np.ndarray, place: np.ndarray, setting: Setting
-) -> np.ndarray:
-    """int64, those pairs of boxes corners[:, row] and locations points[:, place] that remain after rules 1 to 3."""
-    x, y = points[:, place]
-    held = np.flatnonzero((x > corners[0][row]) & (x < corners[2][row]) & (y > corners[1][row]) & (y < corners[3][row]))
-    low, high = corners[:2, row[held]], corners[2:, row[held]]
-    point, on = points[:, place[held]], position[place[held]]
-    fine = np.ones(len(held), dtype=bool)
-    if setting.radius > 0:
-        half = (np.float32(setting.radius) * np.array(setting.pyramid.strides, dtype=np.float32))[on]
-        centre = (low + high) * np.float32(0.5)
-        fine &= ((point > np.maximum(centre - half, low)) & (point < np.minimum(centre + half, high))).all(axis=0)
-    farthest = np.maximum(point - low, high - point).max(axis=0)
-    lower, upper = np.array(setting.pyramid.ranges, dtype=np.float32)[on].T
-    if setting.inclusive:
-        fine &= (lower <= farthest) & (farthest <= upper)
-    else:
-        fine &= (lower < farthest) & (farthest < upper)
-    return held[fine]
 
 
 def _check_locations(level: np.ndarray, location: np.ndarray, setting: Setting) -> np.ndarray:

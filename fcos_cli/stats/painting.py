@@ -1,6 +1,6 @@
 """Assignment of a whole data set, painted and counted: which box gets how many locations, and which boxes collide.
 
-The cells that a box may have come from `fcos_kernels.paint`, in painting order: a cell's candidates are the box painted
+The recipe's assigner gives the cells that a box may have, in painting order: a cell's candidates are the box painted
 last on it and all that were painted before (FCOS, arXiv 1904.01355, sections 3.1 and 4.1). Counting what is painted
 over gives the ambiguity, so no [locations x boxes] array is needed.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 from fcos_cli.stats.boxes import NetworkBoxes, Setting
 from fcos_cli.stats.parallel import Columns, Step, map_parts
-from fcos_kernels.assign.paint import Claims, claims
+from fcos_kernels.assign.paint import Claims
 
 KEYS_AT_ONCE = 1 << 22
 
@@ -47,17 +47,8 @@ def paint_all(
 
 def claims_of(boxes: NetworkBoxes, setting: Setting) -> Claims:
     """The cells that each box may have, in painting order."""
-    pyramid = setting.pyramid
-    return claims(
-        boxes.boxes,
-        boxes.offsets,
-        grids=pyramid.grids_of(boxes.padded),
-        strides=pyramid.strides,
-        starts=pyramid.starts,
-        ranges=pyramid.ranges,
-        radius=setting.radius,
-        inclusive=setting.inclusive,
-    )
+    grids = setting.pyramid.grids_of(boxes.padded)
+    return setting.coverage.claims(setting.assign, boxes.boxes, boxes.offsets, setting.pyramid, grids)
 
 
 def _paint_part(boxes: NetworkBoxes, columns: Columns, setting: Setting) -> Painting:

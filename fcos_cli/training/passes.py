@@ -4,7 +4,8 @@ import itertools
 
 import numpy as np
 
-from fcos_cli.data.loading.tensors import Batch, Targets
+from fcos_cli.data.loading.tensors import Batch
+from fcos_cli.method.targets import Targets
 
 
 def split_batch(batch: Batch, parts: int) -> list[Batch]:

@@ -1,7 +1,9 @@
 """The training loop: one optimiser step, and the bookkeeping around it. What to train comes from `session.py`."""
 
 import contextlib
+import functools
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -12,8 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fcos_cli.data.loading.tensors import Batch
 from fcos_cli.errors import FcosError
-from fcos_cli.model.fcos import FCOS
-from fcos_cli.model.losses import DetectionLoss
+from fcos_cli.method.interface import Geometry, Outputs
+from fcos_cli.method.objective import Goal, Objective, average
+from fcos_cli.model.fcos import FCOS, PixelBatch
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.runtime.precision import Precision
 from fcos_cli.training.checkpoint import TrainingState
@@ -22,7 +25,8 @@ from fcos_cli.training.log import TrainingLog, duration
 from fcos_cli.training.optimizer import AveragedWeights, build_optimizer, learning_rate_factor, set_learning_rate
 from fcos_cli.training.passes import split_batch
 
-PARTS = ("loss", "classification", "box", "quality", "positives")
+SHORT = {"classification": "class"}
+"""Terms whose names are shortened on the screen."""
 WAITING_WORTH_SAYING = 0.2
 
 
@@ -52,7 +56,8 @@ class Trainer:
     def __init__(self, model: FCOS, recipe: Recipe, world: World, precision: Precision, log: TrainingLog) -> None:
         self.model, self.recipe, self.world, self.precision, self.log = model, recipe, world, precision, log
         self.iteration = 0
-        self.loss = DetectionLoss(recipe, model.pyramid, model.units)
+        self.objective = Objective(recipe.assign, recipe.loss, model.head, model.pyramid)
+        self.columns = ("loss", *self.objective.terms, "positives")
         self.optimizer = build_optimizer(model, recipe)
         self.averaged = AveragedWeights(model, recipe.train.ema) if recipe.train.ema else None
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=precision.dtype == torch.float16)
@@ -115,19 +120,24 @@ class Trainer:
         device, schedule = self.world.device, self.recipe.schedule
         set_learning_rate(self.optimizer, self.recipe.learning_rate * learning_rate_factor(schedule, self.iteration))
         passes = split_batch(batch, self.recipe.train.accumulate)
-        inputs = [self.model.preprocess(part.images, self.layout).pixels for part in passes]
-        targets = [part.targets.to(device) for part in passes]
-        assigned = [self.loss.assign(t, *pixels.shape[2:]) for t, pixels in zip(targets, inputs, strict=True)]
-        norm = self.world.mean(self.loss.normalizers(assigned))
-        sums = torch.zeros(4, device=device)
-        for number, (pixels, target, which) in enumerate(zip(inputs, targets, assigned, strict=True), start=1):
-            with self._no_sync(number < len(passes)):
+        inputs = [self.model.preprocess(part.images, self.layout) for part in passes]
+        goals: list[Goal] = []
+        if not self.objective.needs_outputs:  # all passes are assigned first, so that they share their normalisers
+            goals = [self.goal(part, pixels) for part, pixels in zip(passes, inputs, strict=True)]
+            norm = self.world.mean(average(goals))
+        sums = torch.zeros(1 + len(self.objective.terms), device=device)
+        for number, (part, pixels) in enumerate(zip(passes, inputs, strict=True)):
+            with self._no_sync(number < len(passes) - 1):
                 with self.precision.autocast():
-                    outputs = self.network(pixels)
-                losses = self.loss(outputs, self.model.head.scales, target, which, norm)
-                self.scaler.scale(losses.total / len(passes)).backward()
-            sums += torch.stack(losses).detach() / len(passes)
-        positives = torch.stack([which.positives for which in assigned]).sum().reshape(1)
+                    outputs = self.network(pixels.pixels)
+                if self.objective.needs_outputs:
+                    goals.append(self.goal(part, pixels, outputs))
+                    norm = self.world.mean(goals[-1].normalizers)
+                terms = self.objective.losses(outputs, goals[number], norm)
+                total = functools.reduce(operator.add, terms.values())
+                self.scaler.scale(total / len(passes)).backward()
+            sums += torch.stack([total, *terms.values()]).detach() / len(passes)
+        positives = torch.stack([goal.assignment.positives for goal in goals]).sum().reshape(1)
         self._unseen.append(_Step(self.iteration, batch.image_ids, torch.cat((sums, positives))))
         if device.type == "cpu":
             self._look()  # costs nothing here, and keeps a spoilt gradient from the weights
@@ -135,6 +145,13 @@ class Trainer:
         self.iteration += 1
         if self.averaged:
             self.averaged.update(self.model, self.iteration)
+
+    def goal(self, batch: Batch, pixels: PixelBatch, outputs: Outputs | None = None) -> Goal:
+        """What the locations of a pass learn."""
+        height, width = pixels.pixels.shape[2:]
+        geometry = Geometry(self.model.pyramid, height, width, pixels.sizes)
+        progress = self.iteration / self.recipe.schedule.iterations
+        return self.objective.goal(batch.targets.to(self.world.device), geometry, outputs, progress)
 
     def update(self) -> None:
         """Moves the weights by the gradients, and clears these."""
@@ -198,28 +215,27 @@ class Trainer:
             return
         own = None if bad is None else steps[bad]._replace(values=steps[bad].values.cpu())
         met = [step for step in self.world.gather(own) if step is not None]
-        raise _diverged(min(met, key=lambda step: step.iteration))
+        raise self._diverged(min(met, key=lambda step: step.iteration))
 
     def _report(self, epoch: float, rate: float, waiting: float, left: str) -> None:
         """A line and a row: the losses averaged over the steps since the last report and over the devices."""
         self._look()
         means = torch.tensor(self._window, device=self.world.device).mean(dim=0)
         self._window = []
-        row = dict(zip(PARTS, self.world.mean(means).tolist(), strict=True))
+        row = dict(zip(self.columns, self.world.mean(means).tolist(), strict=True))
         row["positives"] *= self.world.size
         lr = self.optimizer.param_groups[0]["lr"]
         self.log.say(
             f"{self.iteration:>6}/{self.recipe.schedule.iterations}  epoch {epoch:.1f}  loss {row['loss']:.4f}  "
-            f"class {row['classification']:.4f}  box {row['box']:.4f}  quality {row['quality']:.4f}  "
-            f"positives {row['positives']:.0f}  lr {lr:.2e}  {rate:.1f} images/s  {left} left"
+            + "".join(f"{SHORT.get(name, name)} {row[name]:.4f}  " for name in self.objective.terms)
+            + f"positives {row['positives']:.0f}  lr {lr:.2e}  {rate:.1f} images/s  {left} left"
             + (f"  ({waiting:.0%} of it waiting for data)" if waiting > WAITING_WORTH_SAYING else "")
         )
         speed = {"images_per_second": rate, "waiting": waiting}
         self.log.row({"iteration": self.iteration, "epoch": epoch, **row, "lr": lr, **speed})
 
-
-def _diverged(step: _Step) -> TrainingDivergedError:
-    parts = dict(zip(PARTS, step.values.tolist(), strict=True))
-    losses = ", ".join(f"{name} {parts[name]:.4g}" for name in PARTS[1:4])
-    images = ", ".join(map(str, step.image_ids[:8])) + (", ..." if len(step.image_ids) > 8 else "")
-    return TrainingDivergedError(f"the loss is not finite at iteration {step.iteration}: {losses}; images {images}")
+    def _diverged(self, step: _Step) -> TrainingDivergedError:
+        values = dict(zip(self.columns, step.values.tolist(), strict=True))
+        losses = ", ".join(f"{name} {values[name]:.4g}" for name in self.objective.terms)
+        images = ", ".join(map(str, step.image_ids[:8])) + (", ..." if len(step.image_ids) > 8 else "")
+        return TrainingDivergedError(f"the loss is not finite at iteration {step.iteration}: {losses}; images {images}")

@@ -66,7 +66,9 @@ class Validator:
         from fcos_cli.training.pictures import draw_detections
 
         try:
-            plots.plot_training(read_rows(self.run.metrics), self.run.pictures / "training.png")
+            plots.plot_training(
+                read_rows(self.run.metrics), trainer.objective.terms, self.run.pictures / "training.png"
+            )
             if self.best is not None:
                 plots.plot_per_class(self.best.per_class, self.run.pictures / "classes.png")
             picture = self.run.pictures / "detections.png"

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from fcos_cli.errors import RecipeError
+from fcos_cli.method.fcos.tables import FCOSHeadConfig
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.resnet import FrozenBatchNorm
 from fcos_cli.recipe.load import load_recipe
-from fcos_cli.recipe.schema import BackboneConfig, BackboneName, HeadConfig, ModelConfig, PyramidConfig
+from fcos_cli.recipe.schema import BackboneConfig, BackboneName, ModelConfig, PyramidConfig
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -19,7 +20,7 @@ def tiny(style="pytorch", classes=3, **changes) -> FCOS:
     config = ModelConfig(
         backbone=BackboneConfig(name="resnet18", width=8, norm="bn", frozen_stages=0, weights=""),
         pyramid=PyramidConfig(channels=16),
-        head=HeadConfig(groups=4, convs=2),
+        head=FCOSHeadConfig(groups=4, convs=2),
     )
     return FCOS(config.model_copy(update=changes), classes, style)
 
@@ -39,7 +40,7 @@ def test_every_backbone_builds_at_800_by_1333(name, norm):
         model = FCOS(ModelConfig(backbone=BackboneConfig(name=name, norm=norm)), 80)
         outputs = model(torch.empty(1, 3, 800, 1344))
     grids = [(100, 168), (50, 84), (25, 42), (13, 21), (7, 11)]
-    assert [tuple(level.shape[2:]) for level in outputs.class_logits] == grids
+    assert [tuple(level.shape[2:]) for level in outputs["classification"]] == grids
     assert list(model.pyramid.grids(800, 1344)) == grids
 
 
@@ -49,7 +50,7 @@ def test_every_bundled_recipe_builds(path):
         recipe = load_recipe(str(path)).recipe
         model = FCOS(recipe.model, 80)
         outputs = model(torch.empty(1, 3, 320, 416))
-    assert [tuple(t.shape[2:]) for t in outputs.box_outputs] == list(model.pyramid.grids(320, 416))
+    assert [tuple(t.shape[2:]) for t in outputs["box"]] == list(model.pyramid.grids(320, 416))
 
 
 def images():
@@ -96,7 +97,7 @@ def test_bfloat16_channels_last_goes_through_every_layer():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = model(batch.pixels)
     assert seen == []
-    sum(level.float().sum() for level in (*outputs.class_logits, *outputs.box_outputs)).backward()
+    sum(level.float().sum() for level in (*outputs["classification"], *outputs["box"])).backward()
     assert all(p.grad is None or p.grad.dtype == torch.float32 for p in model.parameters())
 
 
@@ -106,13 +107,20 @@ def test_channels_last_gives_the_same_outputs():
     pixels = torch.randn(2, 3, 64, 96)
     plain = model(pixels)
     other = model.to(memory_format=torch.channels_last)(pixels.to(memory_format=torch.channels_last))
-    for a, b in zip(plain.class_logits, other.class_logits, strict=True):
+    for a, b in zip(plain["classification"], other["classification"], strict=True):
         assert torch.allclose(a, b, atol=1e-4)
 
 
 def test_units_are_strides_where_targets_are_normalised():
-    assert tiny().units == (1.0,) * 5
-    assert tiny(head=HeadConfig(groups=4, convs=1, normalize_targets=True)).units == (8.0, 16.0, 32.0, 64.0, 128.0)
+    assert tiny().head.units == (1.0,) * 5
+    improved = FCOSHeadConfig(groups=4, convs=1, normalize_targets=True)
+    assert tiny(head=improved).head.units == (
+        8.0,
+        16.0,
+        32.0,
+        64.0,
+        128.0,
+    )
 
 
 def test_state_names_and_pixel_statistics():

@@ -10,7 +10,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from fcos_cli.model.fcos import FCOS, HeadOutputs
+from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.postprocess import postprocess, postprocess_packed
 from fcos_cli.recipe.schema import ModelConfig
 from fcos_cli.recipe.schema import TestConfig as Limits
@@ -44,7 +44,19 @@ def make_outputs(model, images=2, height=64, width=96, seed=0):
     grids = model.pyramid.grids(height, width)
     draw = [(torch.randn(images, c, h, w, generator=generator)) for h, w in grids for c in (CLASSES, 4, 1)]
     lift = 0.0 if model.config.head.normalize_targets else 2.5
-    return HeadOutputs([draw[0] * 2 - 1, draw[3] * 2 - 1], [draw[1] + lift, draw[4] + lift], [draw[2], draw[5]])
+    return {
+        "classification": [draw[0] * 2 - 1, draw[3] * 2 - 1],
+        "box": [draw[1] + lift, draw[4] + lift],
+        "quality": [draw[2], draw[5]],
+    }
+
+
+def without_branch(outputs):
+    return {name: levels for name, levels in outputs.items() if name != "quality"}
+
+
+def with_silent_classes(outputs):
+    return {**outputs, "classification": [logits - 100 for logits in outputs["classification"]]}
 
 
 def sigmoid(x):
@@ -66,9 +78,9 @@ def expected(model, outputs, sizes, test):
     for image, (height, width) in enumerate(sizes):
         found = []
         for level, stride in enumerate(STRIDES):
-            logits = outputs.class_logits[level][image].tolist()
-            sides = outputs.box_outputs[level][image].tolist()
-            quality = outputs.quality_logits[level][image][0].tolist()
+            logits = outputs["classification"][level][image].tolist()
+            sides = outputs["box"][level][image].tolist()
+            quality = outputs["quality"][level][image][0].tolist()
             rows, columns = len(logits[0]), len(logits[0][0])
             here = []
             for i in range(rows):
@@ -115,7 +127,7 @@ def test_against_the_loop(variant, limits):
     test = Limits(**limits)
     sizes = [(64, 96), (50, 33)]
     wanted = expected(model, outputs, sizes, test)
-    branch = outputs if model.config.head.quality == "centerness" else outputs._replace(quality_logits=None)
+    branch = outputs if model.config.head.quality == "centerness" else without_branch(outputs)
     got = postprocess(branch, torch.tensor(sizes), model, test)
     assert len(wanted) > 10
     assert got.image.tolist() == [w[0] for w in wanted]
@@ -128,22 +140,20 @@ def test_against_the_loop(variant, limits):
 
 def test_from_box_takes_no_branch():
     model = make_model("from_box")
-    outputs = make_outputs(model, images=1)._replace(quality_logits=None)
+    outputs = without_branch(make_outputs(model, images=1))
     got = postprocess(outputs, torch.tensor([[64, 96]]), model, Limits(candidates=3, nms_iou=1.0))
     level, (x, y) = int(got.level[0]) - 3, got.location[0].tolist()
     i, j = y // STRIDES[level], x // STRIDES[level]
-    left, top, right, bottom = torch.exp(
-        model.head.scales[level].detach() * outputs.box_outputs[level][0, :, i, j]
-    ).tolist()
+    left, top, right, bottom = torch.exp(model.head.scales[level].detach() * outputs["box"][level][0, :, i, j]).tolist()
     centerness = math.sqrt(min(left, right) / max(left, right) * min(top, bottom) / max(top, bottom))
-    p = sigmoid(float(outputs.class_logits[level][0, int(got.labels[0]), i, j]))
+    p = sigmoid(float(outputs["classification"][level][0, int(got.labels[0]), i, j]))
     assert float(got.scores[0]) == pytest.approx(math.sqrt(p * centerness), rel=1e-5)
 
 
 def test_nothing_found():
     model = make_model()
     outputs = make_outputs(model)
-    silent = outputs._replace(class_logits=[logits - 100 for logits in outputs.class_logits])
+    silent = with_silent_classes(outputs)
     got = postprocess(silent, torch.tensor([[64, 96], [64, 96]]), model, Limits())
     assert [len(column) for column in got] == [0] * 6
     assert (got.boxes.shape, got.location.shape) == ((0, 4), (0, 2))
@@ -158,7 +168,7 @@ def test_both_routes_find_the_same(variant, limits, suppress):
     pytest.importorskip("triton")
     model, sizes, test = make_model(**variant), torch.tensor([[64, 96], [50, 33]]), Limits(**limits)
     outputs = make_outputs(model)
-    outputs = outputs if model.config.head.quality == "centerness" else outputs._replace(quality_logits=None)
+    outputs = outputs if model.config.head.quality == "centerness" else without_branch(outputs)
     plain = postprocess(outputs, sizes, model, test, suppress=suppress)
     with dispatch.using("triton"):
         packed = postprocess_packed(outputs, sizes, model, test, suppress=suppress)
@@ -178,7 +188,7 @@ def test_nothing_found_on_the_padded_route():
     pytest.importorskip("triton")
     model = make_model()
     outputs = make_outputs(model)
-    silent = outputs._replace(class_logits=[logits - 100 for logits in outputs.class_logits])
+    silent = with_silent_classes(outputs)
     with dispatch.using("triton"):
         got = postprocess(silent, torch.tensor([[64, 96], [64, 96]]), model, Limits())
     assert [len(column) for column in got] == [0] * 6
@@ -190,8 +200,8 @@ def test_both_routes_hand_on_what_is_no_number():
     pytest.importorskip("triton")
     model, sizes, test = make_model(), torch.tensor([[64, 96]]), Limits()
     outputs = make_outputs(model, images=1)
-    outputs.quality_logits[0][0, 0, 2] = math.nan
-    outputs.box_outputs[0][0, :, 3] = math.nan
+    outputs["quality"][0][0, 0, 2] = math.nan
+    outputs["box"][0][0, :, 3] = math.nan
     plain = postprocess(outputs, sizes, model, test)
     with dispatch.using("triton"):
         found = postprocess(outputs, sizes, model, test)

@@ -36,7 +36,7 @@ def problems_of(values):
         ({"train.seed": 1}, 'unknown key "train.seed"; did you mean train.seed?'),
         (
             {"assign": {"qqq": 1}},
-            "unknown key assign.qqq; [assign] has center_sampling, range_ends, ignore_crowd",
+            "unknown key assign.qqq; [assign] has name, center_sampling, range_ends, ignore_crowd",
         ),
         (
             {"a b": 1},

@@ -23,6 +23,7 @@ def has_color(image, color, tolerance=12):
 
 
 BLUE, ORANGE, GREEN = "#3465a4", "#e07b28", "#4e9a3a"
+TERMS = ("classification", "box", "quality")
 
 
 def training_rows(quality=0.6):
@@ -41,12 +42,12 @@ def training_rows(quality=0.6):
 
 
 def test_training_draws_every_curve(tmp_path):
-    image = pixels(plot_training(training_rows(), tmp_path / "new" / "training.png"))
+    image = pixels(plot_training(training_rows(), TERMS, tmp_path / "new" / "training.png"))
     assert image.shape == (960, 1080, 3)
     assert has_color(image, BLUE) > 500
     assert has_color(image, ORANGE) > 500
     assert has_color(image, GREEN) > 200
-    without = pixels(plot_training(training_rows(quality=0.0), tmp_path / "without.png"))
+    without = pixels(plot_training(training_rows(quality=0.0), TERMS, tmp_path / "without.png"))
     assert has_color(without, GREEN) == 0
 
 
@@ -59,7 +60,7 @@ def test_training_draws_every_curve(tmp_path):
     ],
 )
 def test_training_copes_with_little(tmp_path, rows):
-    assert pixels(plot_training(rows, tmp_path / "a.png")).shape == (960, 1080, 3)
+    assert pixels(plot_training(rows, TERMS, tmp_path / "a.png")).shape == (960, 1080, 3)
 
 
 def test_per_class_bars_are_as_long_as_the_precision(tmp_path):
@@ -79,11 +80,11 @@ def test_per_class_grows_with_the_classes_within_reason(tmp_path, classes):
 
 
 def test_a_failure_leaves_the_older_picture(tmp_path, monkeypatch):
-    path = plot_training(training_rows(), tmp_path / "a.png")
+    path = plot_training(training_rows(), TERMS, tmp_path / "a.png")
     before = path.read_bytes()
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
-        plot_training([], path)
+        plot_training([], (), path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["a.png"]
 
@@ -91,7 +92,7 @@ def test_a_failure_leaves_the_older_picture(tmp_path, monkeypatch):
 def test_no_display_no_cache_no_noise_and_lazy(tmp_path):
     code = (
         "import sys; from fcos_cli.report import plots, stats_plots; assert 'matplotlib' not in sys.modules;"
-        f"plots.plot_training([{{'iteration': 1, 'loss': 2.0}}], {str(tmp_path / 'a.png')!r});"
+        f"plots.plot_training([{{'iteration': 1, 'loss': 2.0}}], ['box'], {str(tmp_path / 'a.png')!r});"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
     )
     nowhere = "/proc/nowhere"

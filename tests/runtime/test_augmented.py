@@ -9,7 +9,7 @@ from fcos_cli.data.images import read_image
 from fcos_cli.data.sample import prepare
 from fcos_cli.data.sources.files import image_files
 from fcos_cli.geometry.resize import padded_size
-from fcos_cli.model.fcos import FCOS, HeadOutputs
+from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import ModelConfig
 from fcos_cli.recipe.schema import TestConfig as Limits
 from fcos_cli.recipe.schema import TestTimeConfig as Passes
@@ -40,7 +40,7 @@ class CellFinder(FCOS):
         gray = (pixels * self.pixel_std + self.pixel_mean).mean(1, keepdim=True)
         logits = torch.nn.functional.avg_pool2d(gray, 8) / 16 - 10
         sides = torch.full((len(pixels), 4, *logits.shape[2:]), 8.0).log()
-        return HeadOutputs([logits], [sides], None)
+        return {"classification": [logits], "box": [sides]}
 
 
 def limits(scales, flip, **more):

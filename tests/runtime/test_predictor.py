@@ -10,7 +10,7 @@ from PIL import Image
 from fcos_cli.data.sources.files import image_files
 from fcos_cli.errors import DataError
 from fcos_cli.evaluation.detections import ImageResult
-from fcos_cli.model.fcos import FCOS, HeadOutputs
+from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import ModelConfig
 from fcos_cli.recipe.schema import TestConfig as Limits
 from fcos_cli.runtime.predictor import Predictor
@@ -48,7 +48,7 @@ class BrightSpotFinder(FCOS):
             self.found_at.append([cx, cy])
             logits[image, 1, row, column] = 5.0
             sides[image, :, row, column] = torch.tensor([cx - x0, cy - y0, x1 - cx, y1 - cy]).float().log()
-        return HeadOutputs([logits], [sides], None)
+        return {"classification": [logits], "box": [sides]}
 
 
 BOXES = {
@@ -110,7 +110,7 @@ def test_training_goes_on_after_a_prediction(tiny_detector, make_images):
     model = load_detector(tiny_detector).model.train()
     list(Predictor(model, TEST).run(image_files([str(make_images({"a.png": (40, 30)}))])))
     outputs = model(torch.randn(1, 3, 64, 64))
-    sum(logits.sum() for logits in outputs.class_logits).backward()
+    sum(logits.sum() for logits in outputs["classification"]).backward()
     assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())
 
 
@@ -167,8 +167,8 @@ def test_numbers_that_are_not_finite_are_counted(spots):
     class Diverged(BrightSpotFinder):
         def forward(self, pixels):
             outputs = super().forward(pixels)
-            outputs.class_logits[0][:, 0, 0, 0] = 5.0
-            outputs.box_outputs[0][:, :, 0, 0] = torch.nan
+            outputs["classification"][0][:, 0, 0, 0] = 5.0
+            outputs["box"][0][:, :, 0, 0] = torch.nan
             return outputs
 
     results = list(Predictor(Diverged(), TEST, precision="float32").run(spots))

@@ -42,7 +42,7 @@ def detector(name="resnet50", norm="frozen_bn", style="pytorch", head_norm="gn")
 def outputs_of(network, pixels):
     with torch.inference_mode():
         outputs = network(pixels)
-    return [level for part in outputs if part is not None for level in part]
+    return [level for part in outputs.values() for level in part]
 
 
 def errors(found, wanted):

@@ -3,6 +3,7 @@ import pytest
 
 from fcos_cli.errors import DataError
 from fcos_cli.geometry.pyramid import build_pyramid
+from fcos_cli.method.fcos.tables import FCOSAssignConfig
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.stats.boxes import CROWD, NO_AREA, NO_PIXELS, NO_SIZE, NOT_FINITE, OUTSIDE, Setting, network_boxes
 
@@ -70,5 +71,6 @@ def test_setting_of_a_recipe():
         }
     )
     pyramid = build_pyramid([2, 3], [(0, 40), (40, float("inf"))], "corner")
-    assert Setting.of_recipe(recipe) == Setting(pyramid, 400, 700, 1.5, inclusive=False)
-    assert Setting.of_test(recipe) == Setting(pyramid, 360, 640, 1.5, inclusive=False)
+    assign = FCOSAssignConfig(center_sampling=1.5, range_ends="exclusive")
+    assert Setting.of_recipe(recipe) == Setting(pyramid, 400, 700, assign)
+    assert Setting.of_test(recipe) == Setting(pyramid, 360, 640, assign)

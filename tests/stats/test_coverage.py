@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcos_cli.geometry.pyramid import build_pyramid
+from fcos_cli.method.fcos.tables import FCOSAssignConfig
 from fcos_cli.stats import parallel
 from fcos_cli.stats.boxes import Setting, network_boxes
 from fcos_cli.stats.coverage import cover
@@ -67,8 +68,8 @@ def by_definition(data, setting):
             "strides": setting.pyramid.strides,
             "starts": setting.pyramid.starts,
             "ranges": setting.pyramid.ranges,
-            "radius": setting.radius,
-            "inclusive": setting.inclusive,
+            "radius": setting.assign.center_sampling,
+            "inclusive": setting.assign.range_ends == "inclusive",
         }
         index, _ = reference.assign(own, torch.tensor([0, len(own)]), **how)
         alone = [reference.assign(own[i : i + 1], torch.tensor([0, 1]), **how)[0][0] >= 0 for i in range(len(own))]
@@ -110,7 +111,8 @@ def test_the_painter_agrees_with_the_reference_op_at_every_location(
 ):
     data = make_data([(96, 96, [(0, 8, 8, 72, 72), (1, 8, 8, 72, 72)]), *images])
     indices = list(range(first, first + levels))
-    setting = Setting(build_pyramid(indices, origin=origin), short, 2 * short, radius, inclusive, convention)
+    assign = FCOSAssignConfig(center_sampling=radius, range_ends="inclusive" if inclusive else "exclusive")
+    setting = Setting(build_pyramid(indices, origin=origin), short, 2 * short, assign, convention)
     coverage = cover(data, setting)
     plain = by_definition(data, setting)
     np.testing.assert_array_equal(coverage.won, plain.won)

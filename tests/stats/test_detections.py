@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fcos_cli.errors import DataError
 from fcos_cli.evaluation.results import load_located_results
 from fcos_cli.geometry.pyramid import build_pyramid
+from fcos_cli.method.fcos.tables import FCOSAssignConfig
 from fcos_cli.stats import detections
 from fcos_cli.stats.boxes import Setting, network_boxes
 from fcos_cli.stats.detections import count_candidates, trace
@@ -65,8 +66,8 @@ def paint_counts(boxes, grids, setting):
         strides=setting.pyramid.strides,
         starts=setting.pyramid.starts,
         ranges=setting.pyramid.ranges,
-        radius=setting.radius,
-        inclusive=setting.inclusive,
+        radius=setting.assign.center_sampling,
+        inclusive=setting.assign.range_ends == "inclusive",
         count_candidates=True,
     )
     return counts[0]
@@ -97,7 +98,8 @@ def test_every_cell_agrees_with_the_painter(
 ):
     data = make_data([(96, 96, [(0, 8, 8, 72, 72), (1, 8, 8, 72, 72)]), (64, 90, []), *images])
     pyramid = build_pyramid(list(range(first, first + levels)), origin=origin)
-    setting = Setting(pyramid, short, 2 * short, radius, inclusive, convention)
+    assign = FCOSAssignConfig(center_sampling=radius, range_ends="inclusive" if inclusive else "exclusive")
+    setting = Setting(pyramid, short, 2 * short, assign, convention)
     boxes = network_boxes(data, setting)
     labels = data.labels[boxes.rows]
     count, kinds = painted(boxes, labels, setting)
@@ -167,9 +169,9 @@ def test_ranges_and_centres_leave_boxes_out(make_data):
     rows = traced(data, setting, found)["by_level"]
     # At (8, 8) the sides of both boxes are 32 and 62 away: 32 is within P4's range only if that includes its ends.
     assert [(row["positive"], row["cross_class"]) for row in rows] == [(1, 0), (2, 1)]
-    rows = traced(data, replace(setting, inclusive=False), found)["by_level"]
+    rows = traced(data, replace(setting, assign=FCOSAssignConfig(range_ends="exclusive")), found)["by_level"]
     assert [(row["positive"], row["cross_class"]) for row in rows] == [(1, 0), (2, 0)]
-    rows = traced(data, replace(setting, radius=0.5), found)["by_level"]
+    rows = traced(data, replace(setting, assign=FCOSAssignConfig(center_sampling=0.5)), found)["by_level"]
     assert [(row["positive"], row["cross_class"]) for row in rows] == [(1, 0), (0, 0)]
 
 

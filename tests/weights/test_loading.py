@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import save_file
 
 from fcos_cli.errors import RecipeError, WeightsError
+from fcos_cli.method.fcos.tables import FCOSHeadConfig
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.resnet import ARCHITECTURES
 from fcos_cli.recipe.load import bundled, load_recipe
-from fcos_cli.recipe.schema import BackboneConfig, HeadConfig, ModelConfig, PyramidConfig
+from fcos_cli.recipe.schema import BackboneConfig, ModelConfig, PyramidConfig
 from fcos_cli.weights import loading as weights
 from fcos_cli.weights.files import read_state
 from fcos_cli.weights.loading import (
@@ -35,7 +36,7 @@ def detector(source="", style="pytorch", classes=3, head=None, pyramid=None, **b
         ModelConfig(
             backbone=BackboneConfig(**options),
             pyramid=PyramidConfig(channels=8, **(pyramid or {})),
-            head=HeadConfig(groups=4, convs=1, **(head or {})),
+            head=FCOSHeadConfig(groups=4, convs=1, **(head or {})),
         ),
         classes,
         style,

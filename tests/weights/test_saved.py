@@ -87,7 +87,7 @@ def test_memory_layouts_and_shared_tensors(tmp_path, model, layout):
     assert torch.equal(loaded.head.box_tower[0].weight, model.head.class_tower[0].weight)
     pixels = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        for mine, theirs in zip(model(pixels).class_logits, loaded(pixels).class_logits, strict=True):
+        for mine, theirs in zip(model(pixels)["classification"], loaded(pixels)["classification"], strict=True):
             torch.testing.assert_close(mine, theirs)
 
 

@@ -27,7 +27,7 @@ def test_trained_batchnorm_may_be_frozen(tiny_detector: Path) -> None:
     pixels = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         found, wanted = model.eval()(pixels), detector.model.eval()(pixels)
-    for ours, theirs in zip(found.class_logits, wanted.class_logits, strict=True):
+    for ours, theirs in zip(found["classification"], wanted["classification"], strict=True):
         torch.testing.assert_close(ours, theirs)
 
 

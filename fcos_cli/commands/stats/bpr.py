@@ -10,6 +10,7 @@ import typer
 from fcos_cli.commands.stats.request import Convention, Request
 from fcos_cli.commands.stats.show import about, describe, figure, level_range, line, say_dropped, write_boxes
 from fcos_cli.errors import UsageError
+from fcos_cli.method.fcos.tables import FCOSAssignConfig
 from fcos_cli.report import console
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def bpr(
     setting = request.setting()
     rule = _rule(request, detector, low_quality)
     if rule is not None:
-        setting = replace(setting, radius=0.0)
+        setting = replace(setting, assign=FCOSAssignConfig())  # anchors know no centre sampling
     data, covered = _cover(request, setting, rule)
     coverage = covered[setting.convention]
     if list_file is not None:

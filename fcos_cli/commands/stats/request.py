@@ -14,6 +14,7 @@ from fcos_cli.report import console
 
 if TYPE_CHECKING:
     from fcos_cli.data.records import DetectionData
+    from fcos_cli.method.table import AssignConfig
     from fcos_cli.recipe.schema import Recipe
     from fcos_cli.stats.boxes import Setting
 
@@ -131,7 +132,7 @@ class Request:
         if self.center_sampling is not None:
             if not self.center_sampling < float("inf"):
                 raise UsageError(f"--center-sampling {self.center_sampling} is not a radius", "1.5 is usual, 0 is off")
-            setting = replace(setting, radius=self.center_sampling)
+            setting = replace(setting, assign=_sampled(setting.assign, self.center_sampling))
         short, long = self.short or setting.short_side, self.long or setting.long_side
         if short > long:
             raise UsageError(
@@ -146,6 +147,16 @@ class Request:
         for path in (self.plot, *others):
             if path is not None:
                 check_writable(path)
+
+
+def _sampled(assign: "AssignConfig", radius: float) -> "AssignConfig":
+    """The assignment with this radius of the centre sampling. Raises UsageError where the method has none."""
+    if "center_sampling" not in type(assign).model_fields:
+        raise UsageError(
+            f'--center-sampling: assign.name = "{assign.name}" has no such key',
+            "leave it out, or name a recipe that has (FCOS, the default)",
+        )
+    return assign.model_copy(update={"center_sampling": radius})
 
 
 def _levels(text: str) -> list[int]:

@@ -33,11 +33,11 @@ def level_range(row: Row) -> str:
 
 
 def describe(setting: "Setting") -> str:
-    """Levels, sizes and centre sampling in a few words."""
+    """Levels, sizes and assignment in a few words."""
     names = setting.pyramid.names
     levels = names[0] if len(names) == 1 else f"{names[0]}-{names[-1]}"
-    sampling = f", centre sampling {setting.radius:g}" if setting.radius else ""
-    return f"{levels}, {setting.short_side} x {setting.long_side} pixels{sampling}"
+    assign = setting.assign.in_words()
+    return f"{levels}, {setting.short_side} x {setting.long_side} pixels" + (f", {assign}" if assign else "")
 
 
 def about(data: "DetectionData", setting: "Setting", boxes: "NetworkBoxes | None" = None) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def about(data: "DetectionData", setting: "Setting", boxes: "NetworkBoxes | None
         "levels": [level.index for level in setting.pyramid.levels],
         "short_side": setting.short_side,
         "long_side": setting.long_side,
-        "center_sampling": setting.radius,
+        **setting.assign.facts(),
         **({"dropped": boxes.dropped} if boxes is not None else {}),
     }
 

@@ -41,6 +41,18 @@ def _outputs(config: FCOSHeadConfig, num_classes: int) -> dict[str, int]:
     return {"classification": num_classes, "box": 4, **({"quality": 1} if config.has_branch else {})}
 
 
+def _groups_divide(tables: Tables) -> Iterator[Clash]:
+    head, channels = tables.head, tables.channels
+    assert isinstance(head, FCOSHeadConfig)
+    if head.norm == "gn" and head.convs > 0 and channels % head.groups:
+        divisors = [count for count in range(1, min(channels, 32) + 1) if channels % count == 0]
+        yield Clash(
+            ("model.head.groups", "model.head.norm", "model.head.convs", "model.pyramid.channels"),
+            f"model.head.groups = {head.groups} does not divide model.pyramid.channels = {channels}: "
+            f"set model.head.groups = {divisors[-1]}",
+        )
+
+
 def _losses_fit_the_head(tables: Tables) -> Iterator[Clash]:
     if not isinstance(tables.head, FCOSHeadConfig):
         yield Clash(
@@ -54,6 +66,6 @@ FCOS = Method(
     name="fcos",
     summary="every location within a box and its level's range learns the smallest such box (arXiv 1904.01355)",
     assigner=AssignerPart(FCOSAssignConfig, _assigner, coverage=FCOSCoverage()),
-    head=HeadPart(FCOSHeadConfig, _head, _outputs),
+    head=HeadPart(FCOSHeadConfig, _head, _outputs, rule=_groups_divide),
     losses=LossPart(FCOSLossConfig, _losses, rule=_losses_fit_the_head),
 )

@@ -4,7 +4,7 @@ import numpy as np
 
 from fcos_cli.geometry.pyramid import Pyramid
 from fcos_cli.method.fcos.tables import FCOSAssignConfig
-from fcos_kernels.paint import Claims, claims
+from fcos_kernels.assign.paint import Claims, claims
 
 
 class FCOSCoverage:
@@ -29,7 +29,7 @@ class FCOSCoverage:
         self, config: FCOSAssignConfig, boxes: np.ndarray, points: np.ndarray, level: np.ndarray, pyramid: Pyramid
     ) -> np.ndarray:
         """bool [K], rules 1 to 3 for each pair of a box [:, k] and a location [:, k]."""
-        inside = ((points > boxes[:2]) & (points < boxes[2:])).all(axis=0)
+        inside: np.ndarray = np.all((points > boxes[:2]) & (points < boxes[2:]), axis=0)
         held = np.flatnonzero(inside)  # few pairs get this far
         low, high, point, on = boxes[:2, held], boxes[2:, held], points[:, held], level[held]
         fine = np.ones(len(held), dtype=bool)
@@ -44,4 +44,10 @@ class FCOSCoverage:
         else:
             fine &= (lower < farthest) & (farthest < upper)
         inside[held] = fine
-        return np.asarray(inside)
+        return inside
+
+    def levels(self, config: FCOSAssignConfig, longer: np.ndarray, pyramid: Pyramid) -> np.ndarray:
+        """bool [K, levels]: of a location inside a box of longer side m, max(l, t, r, b) lies within [m / 2, m)."""
+        lower, upper = np.array(pyramid.ranges, np.float32).T
+        reaches = np.greater_equal if config.range_ends == "inclusive" else np.greater
+        return np.asarray((lower < longer[:, None]) & reaches(upper, longer[:, None] / 2))

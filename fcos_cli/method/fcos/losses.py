@@ -16,7 +16,7 @@ from fcos_cli.method.fcos.head import FCOSHead
 from fcos_cli.method.fcos.tables import FCOSLossConfig
 from fcos_cli.method.interface import Assignment, Geometry, Outputs
 from fcos_cli.method.targets import Targets
-from fcos_kernels.assign_plain import normalizers
+from fcos_kernels.assign.plain import normalizers
 from fcos_kernels.loss import detection_loss
 
 MIN_POSITIVES = 1.0
