@@ -121,7 +121,8 @@ def _assign_fwd_kernel(
         tl.store(p_candidates + (o_image * locations + first) + o_cell, b_count, mask=m_cell)
 
     m_positive = m_cell & (b_index >= 0)
-    positives = tl.sum(tl.sum(m_positive.to(tl.int32), axis=0), axis=0)
+    # In float32: a sum of whole numbers would become a count of bits, for which Triton 3.8 puts a byte on the stack.
+    positives = tl.sum(tl.sum(m_positive.to(tl.float32), axis=0), axis=0)
     total = 0.0
     if positives > 0:
         p_own = p_boxes + tl.where(m_positive, b_index, 0).to(tl.int64) * 4
@@ -134,7 +135,7 @@ def _assign_fwd_kernel(
         b_center = tl.sqrt_rn(tl.where(m_positive, b_ratio, 0.0))
         total = tl.sum(tl.sum(b_center, axis=0), axis=0)
     p_part = p_parts + tl.program_id(0).to(tl.int64) * 2
-    tl.store(p_part, positives.to(tl.float32))
+    tl.store(p_part, positives)
     tl.store(p_part + 1, total)
 
 
