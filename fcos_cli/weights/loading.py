@@ -24,21 +24,7 @@ from fcos_cli.weights.files import read_state
 from fcos_cli.weights.names import backbone_state, detector_peer
 from fcos_cli.weights.peers import PEERS, Peer
 from fcos_cli.weights.peers.renaming import BN_EPS
-from fcos_cli.weights.published import Published, folded_norm, is_url, published, resolve_style, style_clash
-
-__all__ = [
-    "DetectorWeights",
-    "Published",
-    "foreign_model",
-    "is_foreign",
-    "is_url",
-    "load_backbone",
-    "load_detector_weights",
-    "locate",
-    "published",
-    "read_detector",
-    "resolve_style",
-]
+from fcos_cli.weights.published import folded_norm, is_url, published, resolve_style, style_clash
 
 SHOWN = 4
 COUNTER = "num_batches_tracked"

@@ -7,7 +7,8 @@ from fcos_cli.data.records import Categories
 from fcos_cli.errors import WeightsError
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import Recipe, WeightStyle
-from fcos_cli.weights.loading import COUNTER, foreign_model, is_foreign, is_url, load_backbone, locate, resolve_style
+from fcos_cli.weights.loading import COUNTER, foreign_model, is_foreign, load_backbone, locate
+from fcos_cli.weights.published import is_url, resolve_style
 from fcos_cli.weights.saved import Detector, load_detector
 
 CLASS_LAYER = "head.class_logits."

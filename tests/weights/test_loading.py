@@ -23,10 +23,9 @@ from fcos_cli.weights.loading import (
     load_backbone,
     load_detector_weights,
     locate,
-    published,
     read_detector,
-    resolve_style,
 )
+from fcos_cli.weights.published import published, resolve_style
 
 
 def detector(source="", style="pytorch", classes=3, head=None, pyramid=None, **backbone) -> FCOS:
