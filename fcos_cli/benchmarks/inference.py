@@ -133,8 +133,8 @@ def our_pass(data: DetectionData, predictor: Predictor) -> Pass:
         batch = predictor.model.preprocess([torch.from_numpy(np.array(one)) for one in resized])
         outputs = predictor.network(batch.pixels)
         clock("network")
-        found = postprocess(outputs, batch.sizes, predictor.model, test)
-        found.boxes.cpu()
+        detections = postprocess(outputs, batch.sizes, predictor.model, test)
+        detections.boxes.cpu()
         clock("nms")
         return clock.seconds()
 
@@ -173,8 +173,8 @@ def torchvision_pass(data: DetectionData, predictor: Predictor, classes: int) ->
         clock = _Clock(device)
         pixels = [_tensor(data.read(index)) for index in images]
         clock("decode")
-        found = model([one.to(device) for one in pixels])
-        found[0]["boxes"].cpu()
+        detections = model([one.to(device) for one in pixels])
+        detections[0]["boxes"].cpu()
         clock("all but decode")
         return clock.seconds()
 

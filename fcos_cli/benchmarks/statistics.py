@@ -89,8 +89,8 @@ def _measure(x: int, data: DetectionData, short: int, runs: int) -> Point:
 def _writes(boxes: NetworkBoxes, setting: Setting) -> Callable[[], None]:
     prepared = []
     for begin, end in parts(boxes, setting):
-        found = claims_of(part_of(boxes, begin, end), setting)
-        prepared.append((found.cells, [(cell, claim.astype(np.int32)) for cell, claim in found.blocks()]))
+        claims = claims_of(part_of(boxes, begin, end), setting)
+        prepared.append((claims.cells, [(cell, claim.astype(np.int32)) for cell, claim in claims.blocks()]))
 
     canvas = np.empty(max(cells for cells, _ in prepared), np.int32)
 

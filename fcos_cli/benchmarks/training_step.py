@@ -166,7 +166,7 @@ def time_step(name: str, step: Step, images: int, device: torch.device, runs: in
 
 def time_parts(trainer: Trainer, batch: Batch, runs: int) -> dict[str, float]:
     """Median milliseconds of each part of a step. The parts are waited for, so that their sum is above a whole step."""
-    found: dict[str, list[float]] = {part: [] for part in PARTS}
+    taken: dict[str, list[float]] = {part: [] for part in PARTS}
     device, model = trainer.world.device, trainer.model
 
     @contextmanager
@@ -175,7 +175,7 @@ def time_parts(trainer: Trainer, batch: Batch, runs: int) -> dict[str, float]:
         started = time.perf_counter()
         yield
         _wait(device)
-        found[part].append(1e3 * (time.perf_counter() - started))
+        taken[part].append(1e3 * (time.perf_counter() - started))
 
     for _ in range(runs):
         with clock("pixels"):
@@ -194,7 +194,7 @@ def time_parts(trainer: Trainer, batch: Batch, runs: int) -> dict[str, float]:
             trainer.scaler.scale(torch.stack(list(terms.values())).sum()).backward()
         with clock("update"):
             trainer.update()
-    return {part: statistics.median(values) for part, values in found.items()}
+    return {part: statistics.median(values) for part, values in taken.items()}
 
 
 def _wait(device: torch.device) -> None:

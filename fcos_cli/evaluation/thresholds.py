@@ -47,18 +47,18 @@ def best_point(scores: np.ndarray, correct: np.ndarray, objects: int) -> Operati
         return OperatingPoint(None, 0.0, None, 0.0)
     order = np.argsort(-scores, kind="stable")
     scores = scores[order]
-    found = np.cumsum(correct[order])
+    true_positives = np.cumsum(correct[order])
     # A threshold keeps all detections of one score or none of them.
     ends = np.flatnonzero(np.append(scores[1:] < scores[:-1], True))
-    f1 = 2 * found[ends] / (ends + 1 + objects)
+    f1 = 2 * true_positives[ends] / (ends + 1 + objects)
     best = int(f1.argmax())
     last = ends[best]
     below = scores[last + 1] if last + 1 < len(scores) else scores[last] - 2 * SCORE_STEP
     return OperatingPoint(
         threshold=max(0.0, float(scores[last] + below) / 2),
         F1=float(f1[best]),
-        precision=float(found[last] / (last + 1)),
-        recall=float(found[last] / objects),
+        precision=float(true_positives[last] / (last + 1)),
+        recall=float(true_positives[last] / objects),
     )
 
 

@@ -42,7 +42,7 @@ def _with_hints() -> Iterator[None]:
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
-    """What was found in one image: D detections by descending score. `len()` is D.
+    """D detections in one image, by descending score. `len()` is D.
 
     Attributes:
         boxes: float64 [D, 4] x0, y0, x1, y1 in pixels of the original image, upright.
@@ -173,15 +173,16 @@ class Model:
         predictor = self._predictor(
             chosen, _known(precision or self._precision), tta, batch_size, limits if isinstance(limits, float) else None
         )
-        found: list[Prediction | None] = [None] * len(given)
+        predictions: list[Prediction | None] = [None] * len(given)
         failed: list[UnreadableImage] = []
         for result in predictor.run(data, failed):
             if failed:
                 break
-            found[result.index] = self._prediction(result, data.file_names[result.index], held[result.index], limits)
+            index = result.index
+            predictions[index] = self._prediction(result, data.file_names[index], held[index], limits)
         if failed:
             raise DataError(_failure(failed[0], data, several))
-        complete = [one for one in found if one is not None]
+        complete = [one for one in predictions if one is not None]
         return complete if several else complete[0]
 
     def _limits(self, threshold: float | Literal["auto"] | None, tta: bool) -> float | np.ndarray | None:

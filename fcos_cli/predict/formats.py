@@ -44,7 +44,7 @@ class Format:
     folder = False
     suffix = ""
 
-    def encode(self, seen: Seen, found: Columns) -> bytes:
+    def encode(self, seen: Seen, detections: Columns) -> bytes:
         """The detections of one image: its part of the file, or the whole of its own file."""
         raise NotImplementedError
 
@@ -56,8 +56,8 @@ class Format:
 class Coco(Format):
     """A COCO result list: [{"image_id", "category_id", "bbox" [x, y, width, height], "score"}, ...]."""
 
-    def encode(self, seen: Seen, found: Columns) -> bytes:
-        written = found if self.locations else found[:4]
+    def encode(self, seen: Seen, detections: Columns) -> bytes:
+        written = detections if self.locations else detections[:4]
         rows = zip(*(column.tolist() for column in written), strict=True)
         return ",\n".join(coco_entry(*row) for row in rows).encode()
 
@@ -76,10 +76,10 @@ class Csv(Format):
     HEADER = ("file_name", "image_id", "width", "height", "category_id", "category", "score", "x1", "y1", "x2", "y2")
     ORIGIN = ("level", "location_x", "location_y")
 
-    def encode(self, seen: Seen, found: Columns) -> bytes:
+    def encode(self, seen: Seen, detections: Columns) -> bytes:
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        for _, category, (x, y, w, h), score, level, location in zip(*(c.tolist() for c in found), strict=True):
+        for _, category, (x, y, w, h), score, level, location in zip(*(c.tolist() for c in detections), strict=True):
             corners = [x, y, round(x + w, 3), round(y + h, 3)]
             origin = [level, *location] if self.locations else []
             table.writerow(
@@ -102,10 +102,10 @@ class Yolo(Format):
 
     folder, suffix = True, ".txt"
 
-    def encode(self, seen: Seen, found: Columns) -> bytes:
+    def encode(self, seen: Seen, detections: Columns) -> bytes:
         number = {category: place for place, category in enumerate(self.names)}
         lines = []
-        for category, (x, y, w, h), score in zip(*(c.tolist() for c in found[1:4]), strict=True):
+        for category, (x, y, w, h), score in zip(*(c.tolist() for c in detections[1:4]), strict=True):
             width, height = seen.size
             fractions = ((x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
             box = " ".join(f"{min(max(value, 0.0), 1.0):.{FRACTION_DECIMALS}f}" for value in fractions)
@@ -118,13 +118,13 @@ class Voc(Format):
 
     folder, suffix = True, ".xml"
 
-    def encode(self, seen: Seen, found: Columns) -> bytes:
+    def encode(self, seen: Seen, detections: Columns) -> bytes:
         root = ElementTree.Element("annotation")
         _child(root, "filename", PurePosixPath(seen.name).name)
         size = _child(root, "size")
         for key, value in zip(("width", "height", "depth"), (*seen.size, 3), strict=True):
             _child(size, key, value)
-        for category, (x, y, w, h), score in zip(*(c.tolist() for c in found[1:4]), strict=True):
+        for category, (x, y, w, h), score in zip(*(c.tolist() for c in detections[1:4]), strict=True):
             item = _child(root, "object")
             _child(item, "name", self.names[category])
             _child(item, "difficult", 0)

@@ -1,4 +1,4 @@
-"""Pictures of what was found: whole images with their boxes, and the boxes cut out, a folder a class."""
+"""Pictures of detections: whole images with their boxes, and the boxes cut out, a folder a class."""
 
 import math
 import os

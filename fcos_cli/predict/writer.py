@@ -53,14 +53,14 @@ class ResultWriter:
         Raises:
             OSError: they cannot be written; those of the images before are kept.
         """
-        found = to_columns(result, self.category_ids)
+        columns = to_columns(result, self.category_ids)
         seen = Seen(self.data.file_names[result.index], result.image_id, result.size)
-        output = self.form.encode(seen, found)
+        output = self.form.encode(seen, columns)
         if self.form.folder:
             replace_file(self.path / self.names.of(result.index, self.form.suffix), output)
             output = b""
         width, height = seen.size
-        classes = zip(*(values.tolist() for values in np.unique(found.category_id, return_counts=True)), strict=True)
+        classes = zip(*(values.tolist() for values in np.unique(columns.category_id, return_counts=True)), strict=True)
         image = {"id": seen.image_id, "file_name": seen.name, "width": width, "height": height}
         counts = {"invalid": result.invalid, "classes": [list(entry) for entry in classes]}
         self.journal.add({**image, **counts}, output)

@@ -43,11 +43,11 @@ class AugmentedPredictor(Predictor):
         with ThreadPoolExecutor(threads()) as pool:
             # The originals are read again while the first passes run.
             reading = [pool.submit(data.read, index) for index in batch.indices] if self.test.tta.scales else []
-            found = list(self._passes(batch.images, range(len(batch.images)), None))
+            detections = list(self._passes(batch.images, range(len(batch.images)), None))
             originals = [task.result() for task in reading]
         for short_side, long_side in further_sizes(self.test):
-            found += self._further(originals, batch, short_side, long_side, pixels)
-        return self._merge(found)
+            detections += self._further(originals, batch, short_side, long_side, pixels)
+        return self._merge(detections)
 
     def _further(
         self, originals: Sequence[np.ndarray], batch: Batch, short_side: int, long_side: int, pixels: int
@@ -75,21 +75,21 @@ class AugmentedPredictor(Predictor):
             seen = [image.flip(1) for image in images] if mirrored else images
             ready = self.model.preprocess(seen)
             outputs = self.network(ready.pixels)
-            found = postprocess(outputs, ready.sizes, self.model, self.test, suppress=False)
-            found = Detections(*(column.cpu() for column in found))
-            boxes = found.boxes
+            detections = postprocess(outputs, ready.sizes, self.model, self.test, suppress=False)
+            detections = Detections(*(column.cpu() for column in detections))
+            boxes = detections.boxes
             if mirrored:
-                width = widths[found.image]
+                width = widths[detections.image]
                 boxes = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
             if factors is not None:
-                boxes = (boxes.double() * factors.tile(1, 2)[found.image]).float()
-            yield found._replace(image=places[found.image], boxes=boxes)
+                boxes = (boxes.double() * factors.tile(1, 2)[detections.image]).float()
+            yield detections._replace(image=places[detections.image], boxes=boxes)
 
     def _merge(self, passes: Sequence[Detections]) -> Detections:
-        found = Detections(*(torch.cat(column) for column in zip(*passes, strict=True)))
+        every = Detections(*(torch.cat(column) for column in zip(*passes, strict=True)))
         limit = self.test.max_detections
-        kept = nms(found.boxes, found.scores, found.labels, self.test.nms_iou, images=found.image, max_per_image=limit)
-        merged = Detections(*(column[kept] for column in found))
+        kept = nms(every.boxes, every.scores, every.labels, self.test.nms_iou, images=every.image, max_per_image=limit)
+        merged = Detections(*(column[kept] for column in every))
         return merged if self.threshold is None else above(merged, self.threshold)
 
 

@@ -62,8 +62,8 @@ def evaluate_detector(
         parts.append(to_columns(result, category_ids))
         if on_result is not None:
             on_result(result)
-    found = concatenate(parts).as_array()
-    return evaluate(data, found), found
+    results = concatenate(parts).as_array()
+    return evaluate(data, results), results
 
 
 def points_of(evaluation: Evaluation, categories: Categories, data: DetectionData) -> tuple[OperatingPoint, ...]:

@@ -109,24 +109,25 @@ class Predictor:
         """Detections, on the CPU, in a batch of images uint8 [H, W, 3] RGB that have their network size already."""
         batch = self.model.preprocess(images)
         outputs = self.network(batch.pixels)
-        found = postprocess(outputs, batch.sizes, self.model, self.test)
+        detections = postprocess(outputs, batch.sizes, self.model, self.test)
         if self.threshold is not None:
-            found = above(found, self.threshold)
-        return found
+            detections = above(detections, self.threshold)
+        return detections
 
 
-def above(found: Detections, threshold: float | np.ndarray) -> Detections:
+def above(detections: Detections, threshold: float | np.ndarray) -> Detections:
     """The detections that reach the threshold: one for all, or [C] one for each class."""
     if isinstance(threshold, np.ndarray):
-        reach = found.scores.double() >= torch.from_numpy(threshold).to(found.scores.device)[found.labels]
+        thresholds = torch.from_numpy(threshold).to(detections.scores.device)
+        reach = detections.scores.double() >= thresholds[detections.labels]
     else:
-        reach = found.scores >= threshold
-    return Detections(*(column[reach] for column in found))
+        reach = detections.scores >= threshold
+    return Detections(*(column[reach] for column in detections))
 
 
-def to_original(found: Detections, batch: Batch) -> Iterator[ImageResult]:
+def to_original(detections: Detections, batch: Batch) -> Iterator[ImageResult]:
     """One result per image, boxes mapped from the network input to the original image and clipped to it."""
-    image, boxes, scores, labels, level, location = (column.numpy() for column in found)
+    image, boxes, scores, labels, level, location = (column.numpy() for column in detections)
     boxes = boxes.astype(np.float64)
     valid = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
     for position, (index, image_id) in enumerate(zip(batch.indices, batch.image_ids, strict=True)):

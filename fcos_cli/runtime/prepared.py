@@ -55,7 +55,7 @@ def prepare(model: FCOS, precision: Precision) -> Network:
                 for tensor in module.parameters(recurse=False):
                     tensor.data = tensor.data.to(dtype)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
-        _hasten(network)
+        _replace_convolutions(network)
 
     @torch.inference_mode()
     def run(pixels: Tensor) -> Outputs:
@@ -125,7 +125,7 @@ def _fold(conv_of: nn.Module, conv_name: str, norm_of: nn.Module, norm_name: str
     setattr(norm_of, norm_name, nn.Identity())
 
 
-def _hasten(module: nn.Module) -> None:
+def _replace_convolutions(module: nn.Module) -> None:
     """Puts the convolutions of `convolutions.py` in; blocks with GroupNorm, which none of them takes in, stay."""
     for name, child in module.named_children():
         if isinstance(child, Block):
@@ -134,4 +134,4 @@ def _hasten(module: nn.Module) -> None:
         elif isinstance(child, nn.Conv2d):
             setattr(module, name, fastest(child))
         else:
-            _hasten(child)
+            _replace_convolutions(child)

@@ -70,12 +70,12 @@ def convolve(x: Tensor, transformed: Tensor, bias: Tensor, *, relu: bool = False
             here = min(rows, down - first)
             offset = padded[image, first * TILE].storage_offset()
             tiles = padded.as_strided((SEEN, SEEN, here, across, channels), strides, offset)
-            found = scratch.convolve(tiles, transformed, bias).permute(2, 0, 3, 1, 4)
+            blocks = scratch.convolve(tiles, transformed, bias).permute(2, 0, 3, 1, 4)
             target = result[image, first * TILE : (first + here) * TILE].view(here, TILE, across, TILE, outputs)
             if relu:
-                torch.clamp_min(found, 0, out=target)
+                torch.clamp_min(blocks, 0, out=target)
             else:
-                target.copy_(found)
+                target.copy_(blocks)
     return result[:, :height, :width].contiguous().permute(0, 3, 1, 2)
 
 
@@ -104,8 +104,8 @@ class _Scratch:
         products = part(self.products, points, count * outputs)
         by_point = torch.bmm(inputs.view(points, count, channels), transformed, out=products.view(points, count, -1))
         by_point[_BIAS_AT] += bias
-        found = torch.mm(self.to_outputs, products, out=part(self.outputs, TILE * TILE, count * outputs))
-        return found.view(TILE, TILE, rows, columns, outputs)
+        blocks = torch.mm(self.to_outputs, products, out=part(self.outputs, TILE * TILE, count * outputs))
+        return blocks.view(TILE, TILE, rows, columns, outputs)
 
 
 def _matrix(which: str) -> Tensor:

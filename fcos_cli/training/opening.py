@@ -77,13 +77,13 @@ def find_run(which: str | None, recipe_name: str | None) -> RunFolder:
         newest = f"the newest run of that recipe: fcos train {which} --resume; " if is_recipe else ""
         raise UsageError(f"{which} is not a run folder", f"{newest}resumable runs: {_names(resumable(lambda _: True))}")
     stem = recipe_name.replace("/", "-") if recipe_name else ""
-    found = resumable(lambda name: not stem or name.startswith(f"{stem}-"))
-    if not found:
+    runs = resumable(lambda name: not stem or name.startswith(f"{stem}-"))
+    if not runs:
         of = f" of the recipe {recipe_name}" if recipe_name else ""
         raise UsageError(
             f"no run{of} to resume under {RUNS}/", f"start one: fcos train {recipe_name or 'recipes/shapes.toml'}"
         )
-    return found[0]
+    return runs[0]
 
 
 def check_batch(recipe: Recipe, processes: int) -> None:

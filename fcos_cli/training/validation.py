@@ -47,15 +47,16 @@ class Validator:
         """Evaluates the trainer's weights; saves them as `best` where their AP is the highest."""
         results = self._predict(trainer.evaluated, trainer)
         if self.here.main:
-            found = evaluate(self.data, results)
-            shown = "  ".join(f"{k} {v:.3f}" for k in ("AP", "AP50", "AP75") if (v := found.metrics[k]) is not None)
+            evaluation = evaluate(self.data, results)
+            metrics = evaluation.metrics
+            shown = "  ".join(f"{k} {v:.3f}" for k in ("AP", "AP50", "AP75") if (v := metrics[k]) is not None)
             self.log.say(f"{self.data.name} at iteration {trainer.iteration}: {shown or 'nothing to find'}")
-            for note in found.notes:
+            for note in evaluation.notes:
                 self.log.say(note)
-            if self.best is None or (found.metrics["AP"] or 0.0) > (self.best.metrics["AP"] or 0.0):
-                self._keep(trainer, found, results)
-                self.best = found
-            self.log.row({"iteration": trainer.iteration, **found.metrics})  # last: it says that all is done
+            if self.best is None or (metrics["AP"] or 0.0) > (self.best.metrics["AP"] or 0.0):
+                self._keep(trainer, evaluation, results)
+                self.best = evaluation
+            self.log.row({"iteration": trainer.iteration, **metrics})  # last: it says that all is done
         self._done.add(trainer.iteration)
         self.here.barrier()
         trainer.model.train()
@@ -85,20 +86,20 @@ class Validator:
         predictor = Predictor(model, self.recipe.test, precision=trainer.precision.name)
         ids = np.asarray(self.data.categories.ids, dtype=np.int64)
         failed: list[UnreadableImage] = []
-        found = predictor.run(self.data, failed, rank=self.here.rank, world=self.here.size)
-        results = concatenate([to_columns(result, ids) for result in found]).as_array()
+        detections = predictor.run(self.data, failed, rank=self.here.rank, world=self.here.size)
+        results = concatenate([to_columns(result, ids) for result in detections]).as_array()
         for name, reason in failed:
             warn(f"{name} cannot be read, its objects count as missed: {reason}")
         return np.concatenate(self.here.gather(results))
 
-    def _keep(self, trainer: Trainer, found: Evaluation, results: np.ndarray) -> None:
-        extra = {"iteration": str(trainer.iteration), "metrics": json.dumps(found.metrics)}
+    def _keep(self, trainer: Trainer, evaluation: Evaluation, results: np.ndarray) -> None:
+        extra = {"iteration": str(trainer.iteration), "metrics": json.dumps(evaluation.metrics)}
         save_detector(self.run.best, trainer.evaluated, self.recipe, self.data.categories, extra)
         classes, data = self.data.categories, self.data
-        save_thresholds(self.run.best, classes, found.operating, data=data.name, images=len(data))
+        save_thresholds(self.run.best, classes, evaluation.operating, data=data.name, images=len(data))
         write_results(self.run.evaluation / "best_predictions.json", results)
         with atomic_file(self._file, "w") as file:
-            json.dump({"iteration": trainer.iteration, **asdict(found)}, file, indent=2)
+            json.dump({"iteration": trainer.iteration, **asdict(evaluation)}, file, indent=2)
 
 
 def _read(path: Path) -> Evaluation | None:

@@ -24,7 +24,7 @@ WRAPPERS = ("model", "state_dict", "model_state_dict", "blobs")
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a PyTorch (.pth), safetensors or Caffe2 / Detectron2 (.pkl) file, on the CPU.
 
-    The kind is found by the contents, not by the name. Checkpoints that wrap their weights ("model", "state_dict",
+    The kind is told by the contents, not by the name. Checkpoints that wrap their weights ("model", "state_dict",
     "blobs") are unwrapped, and the "module." of a parallel wrapper is dropped.
 
     Raises:
@@ -35,11 +35,11 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         with open(path, "rb") as file:
             start = file.read(16)
         if zipfile.is_zipfile(path) or start.startswith(TORCH_LEGACY_MAGIC):
-            found = _read_torch(path)
+            content = _read_torch(path)
         elif start[8:9] == b"{":
-            found = load_file(path)
+            content = load_file(path)
         else:
-            found = _read_pickle(path)
+            content = _read_pickle(path)
     except OSError as error:
         raise WeightsError(
             f"{path} cannot be read: {error.strerror or error}",
@@ -47,7 +47,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         ) from error
     except SafetensorError as error:
         raise _damaged(path, error) from error
-    return _tensors(found, path)
+    return _tensors(content, path)
 
 
 def _read_torch(path: Path) -> Any:
@@ -115,13 +115,13 @@ def _damaged(path: Path, error: Exception) -> WeightsError:
     )
 
 
-def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
+def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     for key in WRAPPERS:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
     state: dict[str, Tensor] = {}
-    if isinstance(found, Mapping):
-        for name, value in found.items():
+    if isinstance(content, Mapping):
+        for name, value in content.items():
             if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
                 value = torch.from_numpy(np.ascontiguousarray(value))
             if isinstance(name, str) and isinstance(value, Tensor):

@@ -116,14 +116,14 @@ def read_detector(spec: str, key: str = "model.weights") -> DetectorWeights:
     """
     path = locate(spec, key)
     state = read_state(path)
-    found = detector_peer(state)
-    if found is None:
+    recognised = detector_peer(state)
+    if recognised is None:
         *others, last = (peer.title for peer in PEERS if peer.detector is not None)
         raise WeightsError(
             f"{path} is not a detector of {', '.join(others)} or {last}; {_looks_like(state)}",
             "a backbone's weights go to model.backbone.weights",
         )
-    peer, layout = found
+    peer, layout = recognised
     style = layout.style(state) or "pytorch"
     return DetectorWeights(layout.to_ours(state), peer, style, layout.trained_with, str(path))
 
@@ -139,11 +139,11 @@ def foreign_model(config: ModelConfig, num_classes: int) -> tuple[FCOS, list[str
     Raises:
         RecipeError, WeightsError, SetupError: as `read_detector` and `load_detector_weights`.
     """
-    found = read_detector(config.weights)
-    if config.backbone.weight_style not in ("auto", found.style):
-        raise style_clash(found.source, found.style)
-    model = FCOS(config, num_classes, found.style)
-    return model, load_detector_weights(model, found)
+    weights = read_detector(config.weights)
+    if config.backbone.weight_style not in ("auto", weights.style):
+        raise style_clash(weights.source, weights.style)
+    model = FCOS(config, num_classes, weights.style)
+    return model, load_detector_weights(model, weights)
 
 
 def load_detector_weights(model: FCOS, weights: DetectorWeights) -> list[str]:

@@ -34,10 +34,10 @@ def backbone_state(state: State) -> BackboneState:
     if any(name.startswith(BACKBONE) for name in state):
         state = _backbone_of(state)
     layouts = (peer.backbone for peer in PEERS if peer.backbone is not None)
-    found = next((layout for layout in layouts if layout.recognised(state)), None)
-    if found is None:
+    theirs = next((layout for layout in layouts if layout.recognised(state)), None)
+    if theirs is None:
         return BackboneState(rename(state), None)
-    return BackboneState(found.to_ours(state), found.style(state))
+    return BackboneState(theirs.to_ours(state), theirs.style(state))
 
 
 def _backbone_of(state: State) -> dict[str, Tensor]:

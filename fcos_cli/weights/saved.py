@@ -167,14 +167,14 @@ def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[Categories, Re
     return categories, recipe, cast(WeightStyle, style)
 
 
-def _check_tensors(path: Path, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+def _check_tensors(path: Path, stored: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
     """Compare names and shapes before loading, so that the error is short and says what differs."""
-    wrong = [f"{name} is missing" for name in wanted if name not in found]
-    wrong += [f"{name} is unknown" for name in found if name not in wanted]
+    wrong = [f"{name} is missing" for name in wanted if name not in stored]
+    wrong += [f"{name} is unknown" for name in stored if name not in wanted]
     wrong += [
-        f"{name} is {list(found[name].shape)}, the recipe's model has {list(tensor.shape)}"
+        f"{name} is {list(stored[name].shape)}, the recipe's model has {list(tensor.shape)}"
         for name, tensor in wanted.items()
-        if name in found and found[name].shape != tensor.shape
+        if name in stored and stored[name].shape != tensor.shape
     ]
     if wrong:
         more = f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""
