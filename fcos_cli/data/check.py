@@ -37,13 +37,13 @@ class BrokenImage(NamedTuple):
 
 @dataclass(frozen=True)
 class DataReport:
-    """The findings on one split.
+    """What `fcos data check` says of one split.
 
     Attributes:
         images, boxes: how many; `boxes` includes crowd.
         crowd: boxes that are crowd or ignore regions.
         empty_images: images without any box.
-        unsized_images: images whose size is neither annotated nor found in the file.
+        unsized_images: images whose size neither the annotations nor the file tell.
         classes: counts per class, in label order.
         dropped: boxes that were left out when reading, by reason.
         outside: boxes that pass the border of their image by more than a pixel.
@@ -52,7 +52,7 @@ class DataReport:
         duplicates: boxes that repeat another one of the same class and image exactly.
         missing: image files that do not exist.
         decoded: whether the images were decoded.
-        broken: images that exist and cannot be read, or whose size is not the annotated one; found only by decoding.
+        broken: images that exist and cannot be read, or whose size is not the annotated one; known only after decoding.
         annotated: False for bare images.
     """
 
@@ -78,40 +78,40 @@ class DataReport:
     @property
     def errors(self) -> list[str]:
         """What keeps the data from being used, one line each."""
-        found = []
+        lines = []
         if not self.images:
-            found.append("there are no images")
+            lines.append("there are no images")
         if self.images and len(self.missing) == self.images:
-            found.append(f"none of the images is in {self.root} (looked for {self.missing[0]})")
+            lines.append(f"none of the images is in {self.root} (looked for {self.missing[0]})")
         elif self.missing:
-            found.append(f"{_count(len(self.missing), 'image file')} missing in {self.root}: {_some(self.missing)}")
-        found += [f"cannot be read: {image.reason}" for image in self.broken]
+            lines.append(f"{_count(len(self.missing), 'image file')} missing in {self.root}: {_some(self.missing)}")
+        lines += [f"cannot be read: {image.reason}" for image in self.broken]
         if self.annotated and self.images and not self.boxes:
-            found.append("there are no boxes: nothing can be learnt from these annotations")
-        return found
+            lines.append("there are no boxes: nothing can be learnt from these annotations")
+        return lines
 
     @property
     def warnings(self) -> list[str]:
         """What is odd and worth a look, one line each."""
-        found = [f"left out: {reason} ({count:,})" for reason, count in self.dropped.items()]
+        lines = [f"left out: {reason} ({count:,})" for reason, count in self.dropped.items()]
         if self.far_outside:
-            found.append(f"{_count(self.far_outside, 'box', 'boxes')} outside the image entirely")
+            lines.append(f"{_count(self.far_outside, 'box', 'boxes')} outside the image entirely")
         if self.outside - self.far_outside:
-            found.append(f"{_count(self.outside - self.far_outside, 'box', 'boxes')} partly outside the image")
+            lines.append(f"{_count(self.outside - self.far_outside, 'box', 'boxes')} partly outside the image")
         if self.below_1px:
-            found.append(f"{_count(self.below_1px, 'box', 'boxes')} less than a pixel wide or high")
+            lines.append(f"{_count(self.below_1px, 'box', 'boxes')} less than a pixel wide or high")
         if self.duplicates:
-            found.append(f"{_count(self.duplicates, 'box', 'boxes')} repeated exactly")
+            lines.append(f"{_count(self.duplicates, 'box', 'boxes')} repeated exactly")
         if self.unsized_images and self.annotated:
-            found.append(f"{_count(self.unsized_images, 'image')} of unknown size")
+            lines.append(f"{_count(self.unsized_images, 'image')} of unknown size")
         unused = [item.name for item in self.classes if not item.boxes]
         if unused and self.boxes:
-            found.append(f"{_count(len(unused), 'class', 'classes')} without a box: {_some(unused)}")
+            lines.append(f"{_count(len(unused), 'class', 'classes')} without a box: {_some(unused)}")
         alike = Counter(item.name.strip().casefold() for item in self.classes)
         twice = [item.name for item in self.classes if alike[item.name.strip().casefold()] > 1]
         if twice:
-            found.append(f"class names that differ only in case or not at all: {_some(twice)}")
-        return found
+            lines.append(f"class names that differ only in case or not at all: {_some(twice)}")
+        return lines
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain lists and dictionaries."""
@@ -164,20 +164,20 @@ def check_data(
 
 def check_together(splits: Mapping[str, DetectionData]) -> list[str]:
     """What is wrong between the splits of one data set: images shared by train, val and test; classes that differ."""
-    found = []
+    problems = []
     for (first, a), (second, b) in combinations(splits.items(), 2):
         if (
             a.annotated
             and b.annotated
             and (a.categories.ids, a.categories.names) != (b.categories.ids, b.categories.names)
         ):
-            found.append(f"{first} and {second} list different classes")
+            problems.append(f"{first} and {second} list different classes")
         if meaning(first) and meaning(second) and meaning(first) != meaning(second):
             shared = {str(a.path(i)) for i in range(len(a))} & {str(b.path(i)) for i in range(len(b))}
             if shared:
                 names = [os.path.basename(path) for path in sorted(shared)]
-                found.append(f"{_count(len(shared), 'image')} both in {first} and in {second}: {_some(names)}")
-    return found
+                problems.append(f"{_count(len(shared), 'image')} both in {first} and in {second}: {_some(names)}")
+    return problems
 
 
 def _classes(data: DetectionData, image_index: np.ndarray) -> list[ClassCount]:
@@ -200,14 +200,14 @@ def _broken(data: DetectionData, missing: set[str], advance: Callable[[int], Non
         return None
 
     present = [index for index in range(len(data)) if data.file_names[index] not in missing]
-    found = []
+    broken = []
     with ThreadPoolExecutor(max_workers=threads()) as pool:
         for index, problem in zip(present, pool.map(reason, present), strict=True):
             if problem is not None:
-                found.append(BrokenImage(data.file_names[index], problem))
+                broken.append(BrokenImage(data.file_names[index], problem))
             if advance is not None:
                 advance(1)
-    return found
+    return broken
 
 
 def _count(count: int, one: str, many: str = "") -> str:

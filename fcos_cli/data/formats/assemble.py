@@ -1,4 +1,4 @@
-"""From what a reader found in the files to a `DetectionData`: useless boxes out, the rest grouped by image."""
+"""From the images and boxes of a format's files to a `DetectionData`: unusable boxes left out, the rest by image."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,7 +40,7 @@ def assemble(
         crowd: bool [B]; None: none is.
         areas: float64 [B], NaN where unknown: then width * height.
         box_ids: int64 [B]; None: the boxes that are kept are numbered from 1.
-        dropped: what the reader itself left out.
+        dropped: what was left out before, by reason.
     """
     sides = boxes[:, 2:] - boxes[:, :2]
     finite = np.isfinite(boxes).all(axis=1)

@@ -78,8 +78,8 @@ def choose_split(wanted: str | None, splits: Mapping[str, Split], data: str) -> 
     raise DataError(f"{data} has no split {wanted}; it has {', '.join(names)}", hint)
 
 
-def class_names_file(*folders: Path) -> tuple[Path, list[str]] | None:
-    """The first file of class names, one a line, in these folders."""
+def class_names_beside(*folders: Path) -> list[str] | None:
+    """The class names of the first of these folders that has a file of them, one a line; None where none has."""
     for folder in folders:
         for name in _CLASS_FILES:
             if (folder / name).is_file():
@@ -87,7 +87,7 @@ def class_names_file(*folders: Path) -> tuple[Path, list[str]] | None:
                 repeated = sorted({line for line in lines if lines.count(line) > 1})
                 if repeated:
                     raise DataError(f"{folder / name}: class {repeated[0]} stands there more than once")
-                return folder / name, lines
+                return lines
     return None
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from fcos_cli.data.formats.assemble import assemble
 from fcos_cli.data.formats.format import Format
-from fcos_cli.data.formats.splits import ALL, Split, class_names_file, read_lines
+from fcos_cli.data.formats.splits import ALL, Split, class_names_beside, read_lines
 from fcos_cli.data.image_names import is_image_name, stable_ids
 from fcos_cli.data.images import image_sizes
 from fcos_cli.data.records import Categories, DetectionData
@@ -156,9 +156,9 @@ def _split(
         return [own / f"{_without_extension(line)}.xml" for line in read_lines(listed)]
 
     def read() -> DetectionData:
-        found = class_names_file(folder, *annotation_folders)
+        classes = class_names_beside(folder, *annotation_folders)
         everything = [file for place in annotation_folders for file in sorted(place.glob("*.xml"))]
-        return read_voc(files(), image_folder, all_files=everything, classes=found[1] if found else None, name=name)
+        return read_voc(files(), image_folder, all_files=everything, classes=classes, name=name)
 
     return Split(open=read, count=lambda: len(files()))
 

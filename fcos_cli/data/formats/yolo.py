@@ -15,7 +15,7 @@ import yaml
 
 from fcos_cli.data.formats.assemble import assemble
 from fcos_cli.data.formats.format import Format
-from fcos_cli.data.formats.splits import ALL, Split, class_names_file, read_lines
+from fcos_cli.data.formats.splits import ALL, Split, class_names_beside, read_lines
 from fcos_cli.data.image_names import is_image_name, natural_key, stable_ids
 from fcos_cli.data.images import image_sizes
 from fcos_cli.data.records import Categories, DetectionData
@@ -118,16 +118,16 @@ def _split(folder: Path, name: str, places: Sequence[Path], categories: Categori
     title = folder.name if name == ALL else f"{folder.name} {name}"
 
     def images() -> list[Path]:
-        found: list[Path] = []
+        files: list[Path] = []
         for place in places:
             if place.is_dir():
-                names = [path for path in place.rglob("*") if is_image_name(path.name)]
-                found += sorted(names, key=lambda path: natural_key(path.as_posix()))
+                inside = [path for path in place.rglob("*") if is_image_name(path.name)]
+                files += sorted(inside, key=lambda path: natural_key(path.as_posix()))
             elif place.is_file():
-                found += [_place(place.parent, line) for line in read_lines(place)]
+                files += [_place(place.parent, line) for line in read_lines(place)]
             else:
                 raise DataError(f"{title}: no folder or list of images {place}", "correct the path in data.yaml")
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(files))
 
     def read() -> DetectionData:
         return read_yolo(folder, images(), categories or _categories_beside(folder, places), title)
@@ -180,13 +180,13 @@ def _categories(content: Mapping[str, Any], index: Path) -> Categories:
 
 def _categories_beside(folder: Path, places: Sequence[Path]) -> Categories:
     labels = [Path(_swap_folder(place)) for place in places]
-    found = class_names_file(folder, *labels, *(place.parent for place in labels))
-    if found is None:
+    names = class_names_beside(folder, *labels, *(place.parent for place in labels))
+    if names is None:
         raise DataError(
             f"{folder}: a YOLO data set without class names",
             f"write them, one a line, to {folder / 'classes.txt'}, or write an index, data.yaml, with names: [...]",
         )
-    return Categories(tuple(range(len(found[1]))), tuple(found[1]))
+    return Categories(tuple(range(len(names))), tuple(names))
 
 
 def _place(base: Path, value: str) -> Path:

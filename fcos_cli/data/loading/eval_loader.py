@@ -46,9 +46,9 @@ def eval_batches(
         workers: threads that read and resize; None and -1 choose by the machine.
         indices: the positions to take; all of them by default.
         rank, world: this process takes every world-th batch from this one on. The batches are the same for any number
-            of processes: how an image is padded, and hence what is found in it, depends on what shares its batch.
+            of processes: how an image is padded, and hence its detections, depend on what shares its batch.
         done: bool [len(data)], images that nothing is left to do for: a batch of nothing else is left out. The other
-            batches stay as they are, so that what is found in an image does not depend on what was done before.
+            batches stay as they are, so that an image's detections do not depend on what was done before.
         draft: as `ImageSource.read_resized` has it.
     """
     threads = choose_workers(-1 if workers is None else workers)

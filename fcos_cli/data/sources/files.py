@@ -67,7 +67,7 @@ def image_files(sources: Sequence[str], leave_out: Sequence[str | Path] = ()) ->
     """Bare images as a data set without annotations.
 
     Folders are searched recursively for files with an image's extension; a file that is named itself is taken whatever
-    its extension. A file that is found twice is taken once. Names are relative to the one folder, or to what all
+    its extension. A file that several sources name is taken once. Names are relative to the one folder, or to what all
     sources have in common, in natural order (2 before 10); ids are `stable_ids` of the names. Sizes are 0.
 
     Args:
@@ -77,7 +77,7 @@ def image_files(sources: Sequence[str], leave_out: Sequence[str | Path] = ()) ->
     Raises:
         DataError: a source does not exist or holds no images.
     """
-    found: dict[str, None] = {}
+    chosen: dict[str, None] = {}
     hidden = [Path(os.path.abspath(folder)) for folder in leave_out]
     bases: list[str] = []
     for source in sources:
@@ -85,14 +85,14 @@ def image_files(sources: Sequence[str], leave_out: Sequence[str | Path] = ()) ->
         bases.append(os.path.abspath(base))
         places = [place for place in hidden if not Path(bases[-1]).is_relative_to(place)]
         paths = (os.path.abspath(file) for file in files)
-        found.update((path, None) for path in paths if not any(Path(path).is_relative_to(place) for place in places))
-    if not found:
+        chosen.update((path, None) for path in paths if not any(Path(path).is_relative_to(place) for place in places))
+    if not chosen:
         raise DataError("no images were given", "name files, folders or patterns such as 'photos/*.jpg'")
     try:
         root = Path(os.path.commonpath(bases))
     except ValueError:
         raise DataError("the images lie on different drives", "give the sources one at a time") from None
-    names = sorted((Path(os.path.relpath(file, root)).as_posix() for file in found), key=natural_key)
+    names = sorted((Path(os.path.relpath(file, root)).as_posix() for file in chosen), key=natural_key)
     name = sources[0] if len(sources) == 1 else f"{len(names)} images"
     sizes = np.zeros((len(names), 2), dtype=np.int32)
     return DetectionData.unannotated(name, stable_ids(names), names, sizes, root, ImageFiles())

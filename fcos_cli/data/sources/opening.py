@@ -1,4 +1,4 @@
-"""What a person points `fcos predict` and `fcos eval` at. Imports no torch."""
+"""From the SOURCE arguments of `fcos predict` and the data of `fcos eval` to a data set. Imports no torch."""
 
 import glob
 import os
@@ -61,12 +61,12 @@ def check_overwriting(sources: Sequence[str], data: DetectionData, out: Path) ->
 
 
 def image_paths(data: DetectionData) -> set[str]:
-    """Where the image files of a data set really are; nothing where they are not files of their own."""
+    """The image files of a data set, links resolved; none where its images are not files."""
     if not data.source.on_disk:
         return set()
     split = [os.path.split(name) for name in data.file_names]
-    places = {place: os.path.realpath(data.root / place) for place in {place for place, _ in split}}
-    return {os.path.join(places[place], name) for place, name in split}
+    folders = {folder: os.path.realpath(data.root / folder) for folder in {folder for folder, _ in split}}
+    return {os.path.join(folders[folder], name) for folder, name in split}
 
 
 def open_annotated(spec: str, split: str | None, preferred: str = "val") -> DetectionData:
