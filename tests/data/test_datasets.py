@@ -9,7 +9,6 @@ from PIL import Image
 
 from fcos_cli.data.datasets import find_splits, known_names, open_data
 from fcos_cli.data.formats.splits import Split, choose_split, meaning
-from fcos_cli.data.sources.files import image_files
 from fcos_cli.errors import DataError
 
 
@@ -166,76 +165,6 @@ def test_known_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / place).mkdir(parents=True)
     monkeypatch.setenv("FCOS_DATA", "mine")
     assert {name: str(path) for name, path in known_names().items()} == {"b": "mine/b", "a": "data/a"}
-
-
-def test_image_files_of_a_folder(tmp_path: Path) -> None:
-    for name in ("b/2.jpg", "b/10.png", "a.JPEG", ".hidden.jpg", ".cache/3.jpg"):
-        image(tmp_path / "p" / "x.jpg")
-        (tmp_path / "p" / name).parent.mkdir(exist_ok=True, parents=True)
-        (tmp_path / "p" / "x.jpg").rename(tmp_path / "p" / name)
-    (tmp_path / "p" / "notes.txt").write_text("x")
-    (tmp_path / "p" / "b" / "loop").symlink_to(tmp_path / "p", target_is_directory=True)
-    data = image_files(["p"])
-    assert list(data.file_names) == ["a.JPEG", "b/2.jpg", "b/10.png"]
-    assert data.root == tmp_path / "p"
-    assert data.image_ids[1:].tolist() == [2, 10]
-    assert not data.annotated
-    assert data.sizes.tolist() == [[0, 0]] * 3
-    assert data.offsets.tolist() == [0, 0, 0, 0]
-    assert data.read(2).shape == (10, 20, 3)
-
-
-def test_linked_folders_are_followed(tmp_path: Path) -> None:
-    image(tmp_path / "far" / "1.jpg")
-    (tmp_path / "p").mkdir()
-    (tmp_path / "p" / "near").symlink_to(tmp_path / "far", target_is_directory=True)
-    assert list(image_files(["p"]).file_names) == ["near/1.jpg"]
-
-
-def test_ids_stay_when_files_are_added(tmp_path: Path) -> None:
-    for name in ("cat.jpg", "dog.jpg", "7.jpg"):
-        image(tmp_path / "p" / name)
-    before = image_files(["p"])
-    for name in ("bird.jpg", "1.jpg", "sub/cat.jpg"):
-        image(tmp_path / "p" / name)
-    after = image_files([str(tmp_path / "p")])
-    ids = dict(zip(after.file_names, after.image_ids.tolist(), strict=True))
-    assert len(set(ids.values())) == 6
-    for name, image_id in zip(before.file_names, before.image_ids.tolist(), strict=True):
-        assert ids[name] == image_id
-
-
-def test_image_files_from_several_sources(tmp_path: Path) -> None:
-    for name in ("p/a/1.jpg", "p/b/2.jpg", "p/b/deep/3.png"):
-        image(tmp_path / name)
-    (tmp_path / "p" / "odd").write_bytes((tmp_path / "p" / "a" / "1.jpg").read_bytes())
-    (tmp_path / "p" / "b" / "x.txt").write_text("x")
-    assert list(image_files(["p/a/1.jpg"]).file_names) == ["1.jpg"]
-    assert list(image_files(["p/odd"]).file_names) == ["odd"]
-    assert list(image_files(["p/b/*"]).file_names) == ["2.jpg"]
-    assert list(image_files(["p/**/*.png"]).file_names) == ["b/deep/3.png"]
-    data = image_files(["p/a", "p/b/*.jpg", str(tmp_path / "p" / "a" / "1.jpg")])
-    assert list(data.file_names) == ["a/1.jpg", "b/2.jpg"]
-    assert data.root == tmp_path / "p"
-    image(tmp_path / "odd [1].jpg")
-    assert list(image_files(["odd [1].jpg"]).file_names) == ["odd [1].jpg"]
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("gone.jpg", r"gone\.jpg: no such file or folder"),
-        ("p/*.gif", "no image matches"),
-        ("empty", "empty: no images in this folder"),
-    ],
-)
-def test_sources_without_images(tmp_path: Path, source: str, message: str) -> None:
-    image(tmp_path / "p" / "a.jpg")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=message):
-        image_files(["p", source])
-    with pytest.raises(DataError, match="no images were given"):
-        image_files([])
 
 
 def test_real_data_sets(shared_data: Path) -> None:

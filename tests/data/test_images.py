@@ -3,40 +3,19 @@
 import contextlib
 import struct
 import zlib
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fcos_cli.data.formats.assemble import assemble
-from fcos_cli.data.image_names import is_image_name, natural_key, stable_ids
-from fcos_cli.data.images import image_size, image_sizes, read_image, resize
-from fcos_cli.data.records import Categories, DetectionData
+from fcos_cli.data.images import image_size, image_sizes, read_image
 from fcos_cli.data.sources.files import ImageFiles
 from fcos_cli.errors import DataError
-from fcos_cli.geometry.resize import resized_size
 
 FILES = ImageFiles()
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 CORNERS = np.array([[RED, GREEN], [BLUE, WHITE]], dtype=np.uint8)
-
-
-def one_image(folder: Path, name: str, size: tuple[int, int]) -> DetectionData:
-    """A data set of one image that is annotated as `size`."""
-    none = np.zeros(0, dtype=np.int64)
-    return assemble(
-        name="one",
-        categories=Categories((), ()),
-        root=folder,
-        image_ids=np.array([1]),
-        file_names=[name],
-        sizes=np.array([size], dtype=np.int32),
-        image_index=none,
-        boxes=np.zeros((0, 4)),
-        labels=none,
-    )
 
 
 def save_rotated(path: Path, stored: np.ndarray, orientation: int) -> None:
@@ -181,26 +160,6 @@ def test_every_truncation_of_a_file_is_a_data_error(tmp_path: Path) -> None:
                 assert read_image(tmp_path / "cut").shape == (8, 8, 3)
 
 
-def test_reader_turns_images_that_were_annotated_upright(tmp_path: Path) -> None:
-    stored = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    save_rotated(tmp_path / "a.png", stored, 6)
-    upright = np.rot90(stored, -1)
-    np.testing.assert_array_equal(one_image(tmp_path, "a.png", (2, 3)).read(0), upright)
-    np.testing.assert_array_equal(one_image(tmp_path, "a.png", (0, 0)).read(0), upright)
-    np.testing.assert_array_equal(one_image(tmp_path, "a.png", (3, 2)).read(0), stored)
-
-
-def test_reader_turns_a_square_image(tmp_path: Path) -> None:
-    save_rotated(tmp_path / "a.png", CORNERS, 3)
-    np.testing.assert_array_equal(one_image(tmp_path, "a.png", (2, 2)).read(0), np.rot90(CORNERS, 2))
-
-
-def test_reader_refuses_another_size(tmp_path: Path) -> None:
-    Image.fromarray(CORNERS).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"a\.png.* 2x2 .*640x480"):
-        one_image(tmp_path, "a.png", (640, 480)).read(0)
-
-
 def test_sizes_from_headers(tmp_path: Path) -> None:
     Image.new("RGB", (5, 7)).save(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").write_bytes(b"")
@@ -209,125 +168,8 @@ def test_sizes_from_headers(tmp_path: Path) -> None:
     assert image_sizes([]).shape == (0, 2)
 
 
-def test_image_names() -> None:
-    assert is_image_name("a.JPG")
-    assert is_image_name("dir.d/b.tiff")
-    assert not is_image_name("._a.jpg")
-    assert not is_image_name("a.txt")
-    assert not is_image_name("jpg")
-
-
-def test_natural_order() -> None:
-    names = ["b/10.jpg", "b/9.jpg", "a10.jpg", "a9.jpg", "a.jpg", "7.jpg"]
-    assert sorted(names, key=natural_key) == ["7.jpg", "a9.jpg", "a10.jpg", "a.jpg", "b/9.jpg", "b/10.jpg"]
-
-
-def test_ids_follow_the_number_of_the_name() -> None:
-    assert stable_ids(["000000000139.jpg", "cells_00007.jpg", "x/frame12.png"]).tolist() == [139, 7, 12]
-
-
-def test_ids_do_not_depend_on_the_other_files() -> None:
-    names = ["a.jpg", "b.jpg", "x1y2.jpg", "99999999999999999.jpg", "5.jpg"]
-    together = dict(zip(names, stable_ids(names).tolist(), strict=True))
-    for name in names:
-        assert stable_ids([name]).tolist() == [together[name]]
-    assert len(set(together.values())) == len(names)
-    assert together["5.jpg"] == 5
-    assert stable_ids(["not utf-8 \udcff.jpg"])[0] >= 1 << 40
-    assert all((1 << 40) <= together[name] < (1 << 52) for name in names[:-1])
-
-
-def test_names_that_share_a_number_are_hashed() -> None:
-    ids = stable_ids(["a/1.jpg", "b/1.jpg", "2.jpg"])
-    assert len(set(ids.tolist())) == 3
-    assert ids[2] == 2
-    assert (ids[:2] >= 1 << 40).all()
-    with pytest.raises(DataError, match=r"same name: a\.jpg"):
-        stable_ids(["a.jpg", "a.jpg"])
-
-
 def test_real_images(shared_data: Path) -> None:
     assert read_image(shared_data / "bccd" / "JPEGImages" / "BloodImage_00000.jpg").shape == (480, 640, 3)
-
-
-@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
-def test_resizing_on_the_way_gives_the_same_pixels(tmp_path: Path, orientation: int) -> None:
-    stored = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
-    save_rotated(tmp_path / "a.png", stored, orientation)
-    data = one_image(tmp_path, "a.png", (0, 0))
-    whole = data.read(0)
-    for size in ((24, 30), (90, 80), whole.shape[1::-1]):
-        pixels, original = FILES.read_resized(data, 0, lambda width, height, size=size: size)
-        assert original == whole.shape[1::-1]
-        assert pixels.flags.writeable
-        np.testing.assert_array_equal(pixels, resize(whole, *size))
-    with pytest.raises(DataError, match=r"absent\.png: no such image"):
-        FILES.read_resized(one_image(tmp_path, "absent.png", (0, 0)), 0, lambda width, height: (width, height))
-    with pytest.raises(DataError, match=r"a\.png.* annotation says 61x40"):
-        FILES.read_resized(one_image(tmp_path, "a.png", (61, 40)), 0, lambda width, height: (width, height))
-
-
-def smooth_photo(width: int, height: int) -> np.ndarray:
-    y, x = np.mgrid[0:height, 0:width]
-    waves = [np.sin(x / 37 + k) + np.cos(y / (23 + 9 * k)) for k in range(3)]
-    return np.stack([127 + 60 * wave for wave in waves], axis=2).astype(np.uint8)
-
-
-@pytest.mark.parametrize("orientation", [1, 6])
-def test_draft_only_for_images_of_twice_the_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, orientation: int
-) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(smooth_photo(602, 401)).save(tmp_path / "a.jpg", quality=90, exif=exif)
-    data = one_image(tmp_path, "a.jpg", (0, 0))
-    upright = (602, 401) if orientation == 1 else (401, 602)
-
-    def read(size: tuple[int, int], draft: bool) -> np.ndarray:
-        asked = size if orientation == 1 else size[::-1]
-        pixels, original = FILES.read_resized(data, 0, lambda width, height: asked, draft=draft)
-        assert original == upright
-        assert pixels.shape == (*asked[::-1], 3)
-        return pixels
-
-    for size in ((301, 201), (302, 200), (500, 400)):
-        np.testing.assert_array_equal(read(size, True), read(size, False))
-    for size in ((301, 200), (150, 100), (130, 60)):
-        quick, whole = read(size, True), read(size, False)
-        assert not np.array_equal(quick, whole)
-        assert np.abs(quick.astype(int) - whole).mean() < 3
-
-
-def test_draft_of_real_photographs_is_close(shared_data: Path) -> None:
-    """Photographs of COCO's size are decoded whole at the sizes that networks use; here the network is small."""
-    folder = shared_data / "coco128" / "train2017"
-    differences, both = [], (False, True)
-    large = partial(resized_size, short_side=800, long_side=1333)
-    little = partial(resized_size, short_side=160, long_side=266)
-    for path in sorted(folder.rglob("*.jpg"))[:12]:
-        data = one_image(path.parent, path.name, (0, 0))
-        usual = [FILES.read_resized(data, 0, large, draft=draft)[0] for draft in both]
-        np.testing.assert_array_equal(*usual)
-        small = [FILES.read_resized(data, 0, little, draft=draft)[0] for draft in both]
-        differences.append(np.abs(small[0].astype(int) - small[1]).mean())
-    # Of 255 steps. JPEG at quality 90 itself moves such pictures by about 3.
-    assert 0 < np.mean(differences) < 3
-
-
-def test_draft_leaves_other_formats_alone(tmp_path: Path) -> None:
-    Image.fromarray(smooth_photo(400, 300)).save(tmp_path / "a.png")
-    data = one_image(tmp_path, "a.png", (0, 0))
-    both = [FILES.read_resized(data, 0, lambda width, height: (100, 75), draft=draft)[0] for draft in (True, False)]
-    np.testing.assert_array_equal(*both)
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
-def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
-    source = Image.fromarray(smooth_photo(32, 24))
-    made = Image.new("I;16", (32, 24), 9000) if mode == "I;16" else source.convert(mode)
-    made.save(tmp_path / "a.tif")
-    pixels, size = FILES.read_resized(one_image(tmp_path, "a.tif", (0, 0)), 0, lambda width, height: (16, 12))
-    assert (pixels.shape, pixels.dtype, size) == ((12, 16, 3), np.uint8, (32, 24))
 
 
 def test_16_bit_colour_keeps_its_colours(tmp_path: Path) -> None:
