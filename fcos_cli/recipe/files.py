@@ -7,7 +7,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import fcos_cli
 from fcos_cli.errors import RecipeError, SetupError
 
 SUFFIX = ".toml"
@@ -22,7 +21,7 @@ def bundled_folder() -> Path:
     Raises:
         SetupError: neither is there.
     """
-    package = Path(fcos_cli.__file__).parent
+    package = Path(__file__).parents[1]
     if (package / "recipes").is_dir():
         return package / "recipes"
     checkout = package.parent
