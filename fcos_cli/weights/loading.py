@@ -123,9 +123,9 @@ def read_detector(spec: str, key: str = "model.weights") -> DetectorWeights:
             f"{path} is not a detector of {', '.join(others)} or {last}; {_looks_like(state)}",
             "a backbone's weights go to model.backbone.weights",
         )
-    peer, layout = recognised
-    style = layout.style(state) or "pytorch"
-    return DetectorWeights(layout.to_ours(state), peer, style, layout.trained_with, str(path))
+    peer, kind = recognised
+    style = kind.style(state) or "pytorch"
+    return DetectorWeights(kind.to_ours(state), peer, style, kind.trained_with, str(path))
 
 
 def is_foreign(spec: str) -> bool:

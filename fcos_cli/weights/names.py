@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from fcos_cli.recipe.schema import WeightStyle
-from fcos_cli.weights.peers import PEERS, Layout, Peer, State
+from fcos_cli.weights.peers import PEERS, FileKind, Peer, State
 from fcos_cli.weights.peers.renaming import rename
 
 BACKBONE = "backbone."
@@ -18,7 +18,7 @@ class BackboneState(NamedTuple):
     style: WeightStyle | None
 
 
-def detector_peer(state: State) -> tuple[Peer, Layout] | None:
+def detector_peer(state: State) -> tuple[Peer, FileKind] | None:
     """The other project whose whole detector this is, and how it names it."""
     return next(((p, p.detector) for p in PEERS if p.detector is not None and p.detector.recognised(state)), None)
 
@@ -29,12 +29,12 @@ def backbone_state(state: State) -> BackboneState:
     Names that no project has are kept, for the error that lists them.
     """
     if whole := detector_peer(state):
-        _, layout = whole
-        return BackboneState(_backbone_of(layout.to_ours(state)), layout.style(state))
+        _, kind = whole
+        return BackboneState(_backbone_of(kind.to_ours(state)), kind.style(state))
     if any(name.startswith(BACKBONE) for name in state):
         state = _backbone_of(state)
-    layouts = (peer.backbone for peer in PEERS if peer.backbone is not None)
-    theirs = next((layout for layout in layouts if layout.recognised(state)), None)
+    kinds = (peer.backbone for peer in PEERS if peer.backbone is not None)
+    theirs = next((kind for kind in kinds if kind.recognised(state)), None)
     if theirs is None:
         return BackboneState(rename(state), None)
     return BackboneState(theirs.to_ours(state), theirs.style(state))

@@ -7,7 +7,7 @@ from fcos_cli.errors import WeightsError
 from fcos_cli.weights import loading, names
 from fcos_cli.weights.loading import read_detector
 from fcos_cli.weights.names import backbone_state, detector_peer
-from fcos_cli.weights.peers import PEERS, Layout, Peer
+from fcos_cli.weights.peers import PEERS, FileKind, Peer
 from fcos_cli.weights.peers.renaming import any_starts, below, rename
 
 DETECTORS = {
@@ -25,19 +25,19 @@ def test_each_has_a_name_of_its_own_and_something_to_read():
     assert {peer.name for peer in PEERS} == DETECTORS.keys() | BACKBONES.keys()
 
 
-@pytest.mark.parametrize(("kind", "files"), [("detector", DETECTORS), ("backbone", BACKBONES)])
-def test_a_file_is_one_projects_alone(kind, files):
-    layouts = {peer.name: getattr(peer, kind) for peer in PEERS}
+@pytest.mark.parametrize(("part", "files"), [("detector", DETECTORS), ("backbone", BACKBONES)])
+def test_a_file_is_one_projects_alone(part, files):
+    kinds = {peer.name: getattr(peer, part) for peer in PEERS}
     for owner, tensor in (DETECTORS | BACKBONES).items():
-        found = [name for name, layout in layouts.items() if layout and layout.recognised({tensor: BIAS})]
+        found = [name for name, kind in kinds.items() if kind and kind.recognised({tensor: BIAS})]
         assert found == [owner] * (owner in files)
 
 
 def test_a_class_layer_gets_our_name():
     for name, tensor in DETECTORS.items():
-        peer, layout = detector_peer({tensor: BIAS})
+        peer, kind = detector_peer({tensor: BIAS})
         assert peer.name == name
-        assert list(layout.to_ours({tensor: BIAS})) == ["head.class_logits.bias"]
+        assert list(kind.to_ours({tensor: BIAS})) == ["head.class_logits.bias"]
 
 
 def test_this_toolkits_files_are_no_other_projects():
@@ -57,11 +57,11 @@ def test_a_project_more_is_one_entry_more(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match=r"is not a detector of torchvision, the FCOS authors' code or AdelaiDet;"):
         read_detector(str(tmp_path / "their.pth"))
     rules = ((r"theirs\.logits\.(\w+)", r"head.class_logits.\1"),)
-    layout = Layout(
+    kind = FileKind(
         any_starts("theirs."), lambda state: rename(state, rules), trained_with={"head.box_activation": "relu"}
     )
     for module in (names, loading):
-        monkeypatch.setattr(module, "PEERS", (*PEERS, Peer("theirs", "their code", detector=layout)))
+        monkeypatch.setattr(module, "PEERS", (*PEERS, Peer("theirs", "their code", detector=kind)))
     found = read_detector(str(tmp_path / "their.pth"))
     assert (found.peer.name, found.style, found.num_classes) == ("theirs", "pytorch", 2)
     assert found.trained_with == {"head.box_activation": "relu"}

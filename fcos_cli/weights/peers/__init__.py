@@ -4,10 +4,10 @@ from fcos_cli.weights.peers.adelaidet import ADELAIDET
 from fcos_cli.weights.peers.caffe2 import CAFFE2
 from fcos_cli.weights.peers.detectron2 import DETECTRON2
 from fcos_cli.weights.peers.official import OFFICIAL
-from fcos_cli.weights.peers.peer import Layout, Peer, State
+from fcos_cli.weights.peers.peer import FileKind, Peer, State
 from fcos_cli.weights.peers.torchvision import TORCHVISION
 
-__all__ = ["PEERS", "Layout", "Peer", "State"]
+__all__ = ["PEERS", "FileKind", "Peer", "State"]
 
 PEERS: tuple[Peer, ...] = (
     TORCHVISION,

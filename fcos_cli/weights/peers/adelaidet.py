@@ -4,7 +4,7 @@ from torch import Tensor
 
 from fcos_cli.recipe.schema import WeightStyle
 from fcos_cli.weights.peers import detectron2
-from fcos_cli.weights.peers.peer import Layout, Peer, State
+from fcos_cli.weights.peers.peer import FileKind, Peer, State
 from fcos_cli.weights.peers.renaming import TOWERS, Rules, any_starts, below, rename, stack_scales
 
 DETECTOR: Rules = (
@@ -29,7 +29,7 @@ def _style(state: State) -> WeightStyle | None:
 ADELAIDET = Peer(
     name="adelaidet",
     title="AdelaiDet",
-    detector=Layout(
+    detector=FileKind(
         recognised=any_starts("proposal_generator.fcos_head."),
         to_ours=_to_ours,
         style=_style,

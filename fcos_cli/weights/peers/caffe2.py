@@ -5,7 +5,7 @@ import re
 import torch
 from torch import Tensor
 
-from fcos_cli.weights.peers.peer import Layout, Peer, State
+from fcos_cli.weights.peers.peer import FileKind, Peer, State
 from fcos_cli.weights.peers.renaming import BN_EPS, unused
 
 _BLOCK = re.compile(r"res(\d)_(\d+)_branch(1|2a|2b|2c)_(w|b|bn_s|bn_b|bn_rm|bn_riv)")
@@ -53,5 +53,5 @@ def _to_ours(state: State) -> dict[str, Tensor]:
 CAFFE2 = Peer(
     name="caffe2",
     title="Detectron (Caffe2)",
-    backbone=Layout(recognised=_recognised, to_ours=_to_ours, style=lambda state: "caffe"),
+    backbone=FileKind(recognised=_recognised, to_ours=_to_ours, style=lambda state: "caffe"),
 )

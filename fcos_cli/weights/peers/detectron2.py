@@ -1,6 +1,6 @@
 """detectron2: backbones. Its detectors of the FCOS family are AdelaiDet's."""
 
-from fcos_cli.weights.peers.peer import Layout, Peer
+from fcos_cli.weights.peers.peer import FileKind, Peer
 from fcos_cli.weights.peers.renaming import Rules, any_starts, rename
 
 # res2 is layer1
@@ -16,5 +16,5 @@ BACKBONE: Rules = (
 DETECTRON2 = Peer(
     name="detectron2",
     title="detectron2",
-    backbone=Layout(recognised=any_starts("stem.conv1."), to_ours=lambda state: rename(state, BACKBONE)),
+    backbone=FileKind(recognised=any_starts("stem.conv1."), to_ours=lambda state: rename(state, BACKBONE)),
 )

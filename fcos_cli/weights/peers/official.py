@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from fcos_cli.weights.peers.peer import Layout, Peer, State
+from fcos_cli.weights.peers.peer import FileKind, Peer, State
 from fcos_cli.weights.peers.renaming import BN_EPS, TOWERS, Rules, any_starts, below, rename, stack_scales
 
 DETECTOR: Rules = (
@@ -27,5 +27,5 @@ def _with_eps(state: dict[str, Tensor]) -> dict[str, Tensor]:
 OFFICIAL = Peer(
     name="official",
     title="the FCOS authors' code",
-    detector=Layout(recognised=any_starts("rpn.head."), to_ours=_to_ours, style=lambda state: "caffe"),
+    detector=FileKind(recognised=any_starts("rpn.head."), to_ours=_to_ours, style=lambda state: "caffe"),
 )

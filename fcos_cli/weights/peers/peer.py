@@ -19,7 +19,7 @@ def style_unknown(state: State) -> WeightStyle | None:
 
 
 @dataclass(frozen=True)
-class Layout:
+class FileKind:
     """How a project names the tensors of one kind of file, and what they mean.
 
     Attributes:
@@ -49,5 +49,5 @@ class Peer:
 
     name: str
     title: str
-    detector: Layout | None = None
-    backbone: Layout | None = None
+    detector: FileKind | None = None
+    backbone: FileKind | None = None

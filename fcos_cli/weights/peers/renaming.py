@@ -1,4 +1,4 @@
-"""What the layouts of several projects share: renaming by rules, and parts of the names themselves."""
+"""What the kinds of several projects share: renaming by rules, and parts of the names themselves."""
 
 import re
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
 """torchvision's FCOS. Its backbones, and those of timm and mmpretrain, have this toolkit's names."""
 
-from fcos_cli.weights.peers.peer import Layout, Peer
+from fcos_cli.weights.peers.peer import FileKind, Peer
 from fcos_cli.weights.peers.renaming import Rules, any_starts, rename
 
 DETECTOR: Rules = (
@@ -18,7 +18,7 @@ DETECTOR: Rules = (
 TORCHVISION = Peer(
     name="torchvision",
     title="torchvision",
-    detector=Layout(
+    detector=FileKind(
         recognised=any_starts("head.classification_head."),
         to_ours=lambda state: rename(state, DETECTOR),
         style=lambda state: "pytorch",
