@@ -7,6 +7,7 @@ nothing here imports torch.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
@@ -155,9 +156,10 @@ def no_rule(tables: Tables) -> Iterator[Clash]:
     return iter(())
 
 
-class CoverageRule(Protocol):
+class Coverage(ABC):
     """The same assignment as arrays, for statistics over whole data sets; for assigners that look at geometry alone."""
 
+    @abstractmethod
     def claims(
         self, config: Any, boxes: np.ndarray, offsets: np.ndarray, pyramid: Pyramid, grids: np.ndarray
     ) -> Claims:
@@ -170,25 +172,10 @@ class CoverageRule(Protocol):
             pyramid: the levels.
             grids: int64 [N, levels, 2], (rows, columns) of each image's levels.
         """
-        ...
-
-    def may_have(
-        self, config: Any, boxes: np.ndarray, points: np.ndarray, level: np.ndarray, pyramid: Pyramid
-    ) -> np.ndarray:
-        """bool [K]: whether box k may have location k. For K pairs of one box and one location, without a grid.
-
-        Args:
-            config: the assigner's table.
-            boxes: float32 [4, K], x0, y0, x1, y1 in input pixels.
-            points: float32 [2, K], x and y in input pixels.
-            level: int64 [K], position of each location's level in the pyramid.
-            pyramid: the levels.
-        """
-        ...
 
     def levels(self, config: Any, longer: np.ndarray, pyramid: Pyramid) -> np.ndarray:
         """bool [K, levels]: the levels that may learn a box of so long a side, float [K] in input pixels, at all."""
-        ...
+        return np.ones((len(longer), len(pyramid.levels)), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -208,7 +195,7 @@ class AssignerPart:
     build: Callable[[Any, Pyramid, DenseHead], Assigner]
     needs_outputs: bool = False
     gives: frozenset[str] = frozenset()
-    coverage: CoverageRule | None = None
+    coverage: Coverage | None = None
     rule: Rule = no_rule
 
 

@@ -10,7 +10,7 @@ from fcos_cli.errors import DataError, UsageError
 from fcos_cli.geometry.pyramid import Pyramid, build_pyramid
 from fcos_cli.geometry.resize import padded_size, resized_size
 from fcos_cli.method.fcos.tables import FCOSAssignConfig
-from fcos_cli.method.interface import CoverageRule
+from fcos_cli.method.interface import Coverage
 from fcos_cli.method.registry import assigner_of
 from fcos_cli.method.table import AssignConfig
 from fcos_cli.recipe.schema import Recipe
@@ -57,7 +57,7 @@ class Setting:
         )
 
     @property
-    def coverage(self) -> CoverageRule:
+    def coverage(self) -> Coverage:
         """The assignment as arrays.
 
         Raises:

@@ -1,7 +1,6 @@
 """Where detections come from: the share from ambiguous locations (arXiv 1904.01355, section 4.1: 2.3 % and 1.5 %).
 
-A location is ambiguous where more than one ground-truth box of its image may have it. There are few detections, so the
-recipe's assigner is asked for each with each box of its image: ragged pairs, in chunks of bounded size.
+A location is ambiguous where more than one ground-truth box of its image may have it, by the recipe's assigner.
 """
 
 from collections.abc import Callable
@@ -13,9 +12,11 @@ from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 from fcos_cli.evaluation.results import check_results
 from fcos_cli.stats.boxes import NetworkBoxes, Setting, input_sizes, network_boxes
+from fcos_cli.stats.painting import claims_of
+from fcos_cli.stats.parallel import part_of, parts
 from fcos_cli.stats.rows import level_rows, percent
+from fcos_kernels.assign.paint import Claims
 
-PAIRS_PER_CHUNK = 1 << 18
 # A pixel of the network's input, and what result lists are rounded by, in pixels of the original image.
 TOLERANCE, ROUNDING = 1.0, 0.001
 # Above this share of detections that do not contain their own location, they were made with other sizes.
@@ -83,37 +84,48 @@ def count_candidates(
     Returns:
         int64 [K] and bool [K].
     """
-    first, last = boxes.offsets[image], boxes.offsets[image + 1]
-    ends = np.cumsum(last - first)
-    corners = np.ascontiguousarray(boxes.boxes.T)
-    points = np.ascontiguousarray(location.T, dtype=np.float32)
     count, mixed = np.zeros(len(image), dtype=np.int64), np.zeros(len(image), dtype=bool)
-    begin = 0
-    while begin < len(image):
-        done = ends[begin - 1] if begin else 0
-        end = max(int(np.searchsorted(ends, done + PAIRS_PER_CHUNK, side="right")), begin + 1)
-        part = slice(begin, end)
-        place, row = _pairs(first[part], last[part])
-        held = setting.coverage.may_have(
-            setting.assign, corners[:, row], points[:, part][:, place], position[part][place], setting.pyramid
-        )
-        place, label = place[held], labels[row[held]]
-        count[part] = np.bincount(place, minlength=end - begin)
-        # The pairs of a location follow each other: its classes differ where one differs from the first.
-        differs = label != label[np.searchsorted(place, place)]
-        mixed[begin + place[differs]] = True
-        if step is not None:
-            step(end - begin)
-        begin = end
+    order = np.argsort(image, kind="stable")
+    for begin, end in parts(boxes, setting):
+        chosen = order[slice(*np.searchsorted(image[order], [begin, end]))]
+        if len(chosen):
+            owned, classes = part_of(boxes, begin, end), labels[slice(*boxes.offsets[[begin, end]])]
+            cell = _cells(owned, image[chosen] - begin, position[chosen], location[chosen], setting)
+            on_grid = cell >= 0
+            found, several = _count(claims_of(owned, setting), classes, cell[on_grid])
+            count[chosen[on_grid]], mixed[chosen[on_grid]] = found, several
+            if step is not None:
+                step(len(chosen))
     return count, mixed
 
 
-def _pairs(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(place, row) of every row first[place] .. last[place], by place."""
-    counts = last - first
-    place = np.repeat(np.arange(len(counts)), counts)
-    before = np.cumsum(counts) - counts
-    return place, np.arange(len(place)) + (first - before)[place]
+def _cells(
+    boxes: NetworkBoxes, image: np.ndarray, position: np.ndarray, location: np.ndarray, setting: Setting
+) -> np.ndarray:
+    """int64 [K], numbers of the locations' cells as claims count them; -1 of one in the padding beyond its image's."""
+    pyramid = setting.pyramid
+    grids = pyramid.grids_of(boxes.padded)
+    sizes = grids.prod(axis=2).ravel()
+    first = (np.cumsum(sizes) - sizes).reshape(grids.shape[:2])
+    stride, start = (np.array(values)[position, None] for values in (pyramid.strides, pyramid.starts))
+    x, y = ((location - start) // stride).T
+    rows, columns = grids[image, position].T
+    return np.where((x < columns) & (y < rows), first[image, position] + y * columns + x, -1)
+
+
+def _count(claims: Claims, labels: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each of these cells, int64 [K] the boxes that claim it, and bool [K] whether they are of several classes."""
+    wanted, place = np.unique(cell, return_inverse=True)
+    count = np.zeros(len(wanted), dtype=np.int64)
+    lowest, highest = np.full(len(wanted), np.iinfo(np.int64).max), np.full(len(wanted), -1)
+    for claimed, claim in claims.blocks():
+        at = np.minimum(np.searchsorted(wanted, claimed), len(wanted) - 1)
+        hit = wanted[at] == claimed
+        at, label = at[hit], labels[claims.row[claim[hit]]].astype(np.int64)
+        count += np.bincount(at, minlength=len(wanted))
+        np.minimum.at(lowest, at, label)
+        np.maximum.at(highest, at, label)
+    return count[place], (count > 1)[place] & (lowest < highest)[place]
 
 
 def _check_locations(level: np.ndarray, location: np.ndarray, setting: Setting) -> np.ndarray:

@@ -164,12 +164,12 @@ def load_detector_weights(model: FCOS, weights: DetectorWeights) -> list[str]:
     notes = [f"weights from {weights.source}, a detector of {weights.peer.title}"]
     state, own = dict(weights.state), model.state_dict()
     if weights.num_classes != model.num_classes:
-        _keep_initial(state, own, "head.class_logits.")
+        _keep_initial(state, own, class_layers(model))
         notes.append(
             f"they know {weights.num_classes} classes, the data {model.num_classes}: the class layer starts at random"
         )
     if ("head.quality.weight" in state) != ("head.quality.weight" in own):
-        _keep_initial(state, own, "head.quality.")
+        _keep_initial(state, own, ("head.quality.",))
         notes.append("only one of weights and recipe has a quality branch: it is left out or starts at random")
     if "head.scales" not in state:
         state["head.scales"] = torch.ones_like(own["head.scales"])
@@ -181,10 +181,15 @@ def load_detector_weights(model: FCOS, weights: DetectorWeights) -> list[str]:
     return notes
 
 
-def _keep_initial(state: dict[str, Tensor], own: Mapping[str, Tensor], prefix: str) -> None:
-    for name in [name for name in state if name.startswith(prefix)]:
+def class_layers(model: FCOS) -> tuple[str, ...]:
+    """What the names of the tensors begin with whose rows are the classes."""
+    return tuple(f"head.{layer}." for layer in model.head.class_layers)
+
+
+def _keep_initial(state: dict[str, Tensor], own: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> None:
+    for name in [name for name in state if name.startswith(prefixes)]:
         del state[name]
-    state.update({name: value for name, value in own.items() if name.startswith(prefix)})
+    state.update({name: value for name, value in own.items() if name.startswith(prefixes)})
 
 
 def _load(module: nn.Module, state: Mapping[str, Tensor], source: str, key: str) -> None:

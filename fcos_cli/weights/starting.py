@@ -7,11 +7,9 @@ from fcos_cli.data.records import Categories
 from fcos_cli.errors import WeightsError
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import Recipe, WeightStyle
-from fcos_cli.weights.loading import COUNTER, foreign_model, is_foreign, load_backbone, locate
+from fcos_cli.weights.loading import COUNTER, class_layers, foreign_model, is_foreign, load_backbone, locate
 from fcos_cli.weights.published import is_url, resolve_style
 from fcos_cli.weights.saved import Detector, load_detector
-
-CLASS_LAYER = "head.class_logits."
 
 
 def build_model(
@@ -46,7 +44,12 @@ def start_from(detector: Detector, recipe: Recipe, categories: Categories) -> tu
     model = FCOS(recipe.model, len(categories), detector.model.style)
     source, target = detector.model.state_dict(), model.state_dict()
     shared = _same_classes(detector.categories, categories)
-    wrong = [name for name, value in target.items() if name not in source or not _fits(name, source[name], value)]
+    layers = class_layers(model)
+    wrong = [
+        name
+        for name, value in target.items()
+        if name not in source or not _fits(source[name], value, by_class=name.startswith(layers))
+    ]
     # a count of batches is all that a trained BatchNorm has beyond a frozen one
     wrong += [name for name in source.keys() - target.keys() if not name.endswith(COUNTER)]
     if wrong:
@@ -56,7 +59,7 @@ def start_from(detector: Detector, recipe: Recipe, categories: Categories) -> tu
         )
     with torch.no_grad():
         for name, value in target.items():
-            if not name.startswith(CLASS_LAYER):
+            if not name.startswith(layers):
                 value.copy_(source[name])
             elif shared:
                 ours, theirs = (torch.tensor(column) for column in zip(*shared, strict=True))
@@ -71,6 +74,6 @@ def _same_classes(old: Categories, new: Categories) -> list[tuple[int, int]]:
     return [(label, labels[name]) for label, name in enumerate(new.names) if name in labels]
 
 
-def _fits(name: str, source: Tensor, target: Tensor) -> bool:
-    start = 1 if name.startswith(CLASS_LAYER) else 0
+def _fits(source: Tensor, target: Tensor, by_class: bool) -> bool:
+    start = 1 if by_class else 0
     return source.shape[start:] == target.shape[start:]

@@ -12,7 +12,7 @@ from fcos_cli.errors import DataError
 from fcos_cli.evaluation.results import load_located_results
 from fcos_cli.geometry.pyramid import build_pyramid
 from fcos_cli.method.fcos.tables import FCOSAssignConfig
-from fcos_cli.stats import detections
+from fcos_cli.stats import detections, parallel
 from fcos_cli.stats.boxes import Setting, network_boxes
 from fcos_cli.stats.detections import count_candidates, trace
 from fcos_kernels.assign.paint import paint
@@ -105,11 +105,11 @@ def test_every_cell_agrees_with_the_painter(
     count, kinds = painted(boxes, labels, setting)
     of, position, location = cells(boxes, setting)
     rng = np.random.default_rng(seed)
-    # In any order, some locations several times and others never, in chunks that end anywhere.
+    # In any order, some locations several times and others never, in parts that end anywhere.
     drawn = rng.integers(0, len(of), len(of))
     done = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detections, "PAIRS_PER_CHUNK", int(rng.integers(1, 5000)))
+        patch.setattr(parallel, "IMAGES_PER_PART", int(rng.integers(1, 4)))
         found, mixed = count_candidates(
             boxes, labels, of[drawn], position[drawn], location[drawn], setting, done.append
         )
