@@ -1,6 +1,8 @@
 """Shared fixtures. Real data lies beside the checkout (or at $FCOS_SHARED_DATA); tests that need it skip without it."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,44 @@ def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
     path.write_text(TINY, encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Function: a package's name, its one module's source, its entry points -> it can be imported by new processes."""
+
+    def put(name, source, entry_points):
+        place = tmp_path / "installed"
+        about = place / f"{name}-1.0.dist-info"
+        about.mkdir(parents=True)
+        (place / f"{name}.py").write_text(source, encoding="utf-8")
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
+        lines = [f"{key} = {value}" for key, value in entry_points.items()]
+        (about / "entry_points.txt").write_text("\n".join(["[fcos_cli.methods]", *lines, ""]), encoding="utf-8")
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")]))
+        return place
+
+    return put
+
+
+@pytest.fixture
+def soft_method(install):
+    """A method that uses every part of the seam, installed for new processes: tests/soft_method.py."""
+    source = (Path(__file__).parent / "soft_method.py").read_text(encoding="utf-8")
+    return install("soft_method", source, {"soft": "soft_method:METHOD"})
+
+
+@pytest.fixture
+def run_fcos():
+    """Function: arguments of `fcos` -> the finished process, a new one of this checkout."""
+    root = Path(__file__).parents[1]
+
+    def run(*arguments, timeout=300):
+        paths = [str(root), str(root / "kernels"), os.environ.get("PYTHONPATH", "")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        command = [sys.executable, "-m", "fcos_cli", *map(str, arguments)]
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=timeout, check=False, cwd=os.getcwd()
+        )
+
+    return run

@@ -189,6 +189,25 @@ def test_two_processes_train_as_one(tmp_path: Path, recipe: Path) -> None:
     assert {str(path.relative_to(tmp_path / "both")) for path in (tmp_path / "both").rglob("*")} == files
 
 
+def test_two_processes_train_as_one_where_the_assigner_looks_at_the_outputs(
+    tmp_path: Path, recipe: Path, soft_method: Path, run_fcos: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """Then each process assigns after its forward pass, and the normalisers are still averaged."""
+    soft = tmp_path / "soft.toml"
+    tables = "".join(f'[{table}]\nname = "soft"\n' for table in ("assign", "model.head", "loss"))
+    soft.write_text(f"extends = {json.dumps(str(recipe))}\n{tables}")
+    both = ended(launch(tmp_path / "both", soft, *GROUP_NORM))
+    assert both.code == 0, both.err
+    sets = [part for override in GROUP_NORM for part in ("--set", override)]
+    single = run_fcos("train", soft, "--run-dir", tmp_path / "single", "--device", "cpu", *sets)
+    assert single.returncode == 0, single.stderr
+    rows, expected = (read_rows(tmp_path / run / "metrics.jsonl") for run in ("both", "single"))
+    assert len(rows) == len(expected) == 7
+    for row, other in zip(rows[:6], expected[:6], strict=True):
+        for key in ("loss", "classification", "sides", "positives"):
+            assert row[key] == pytest.approx(other[key], rel=1e-4), (key, row["iteration"])
+
+
 def test_the_weights_that_are_kept_are_those_that_were_evaluated(tmp_path: Path, recipe: Path, squares: Path) -> None:
     """Each process gathers BatchNorm statistics of its own images; the shares of an evaluation must not mix them."""
     overrides = ("model.head.prior=0.3", 'model.head.box_activation="exp"', "train.ema=0.5", "test.batch_size=2")
