@@ -1,4 +1,4 @@
-"""What the kinds of several projects share: renaming by rules, and parts of the names themselves."""
+"""What several projects' files share: renaming by rules, and parts of the names themselves."""
 
 import re
 from collections.abc import Callable, Sequence
