@@ -1,7 +1,5 @@
-import os
 import pickle
 import re
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +10,8 @@ from safetensors.torch import save_file
 from fcos_cli.errors import RecipeError, WeightsError
 from fcos_cli.method.fcos.tables import FCOSHeadConfig
 from fcos_cli.model.fcos import FCOS
-from fcos_cli.model.resnet import ARCHITECTURES
-from fcos_cli.recipe.load import bundled, load_recipe
 from fcos_cli.recipe.schema import BackboneConfig, ModelConfig, PyramidConfig
 from fcos_cli.weights import loading as weights
-from fcos_cli.weights.files import read_state
 from fcos_cli.weights.loading import (
     foreign_model,
     is_foreign,
@@ -25,7 +20,6 @@ from fcos_cli.weights.loading import (
     locate,
     read_detector,
 )
-from fcos_cli.weights.published import published, resolve_style
 
 
 def detector(source="", style="pytorch", classes=3, head=None, pyramid=None, **backbone) -> FCOS:
@@ -61,164 +55,6 @@ def assert_backbone_is(model: FCOS, expected: dict[str, torch.Tensor]) -> None:
     assert len(expected) == sum(not name.endswith("num_batches_tracked") for name in loaded)
     for name, value in expected.items():
         assert torch.equal(loaded[name], value), name
-
-
-# Names and styles
-
-
-def test_published_names_are_whole():
-    for name, entry in published().items():
-        assert entry.name == name
-        assert entry.architecture in ARCHITECTURES
-        assert all(url.startswith("https://") for url in entry.urls)
-        if entry.style == "pytorch":
-            assert entry.urls[0].endswith(f"-{entry.sha256}.pth")
-            assert len(entry.sha256) == 8
-    covered = {entry.architecture for entry in published().values() if entry.kind == "backbone"}
-    assert covered == set(ARCHITECTURES)
-
-
-def test_every_bundled_recipe_names_weights_that_fit():
-    for path in bundled().values():
-        recipe = load_recipe(str(path)).recipe
-        style = resolve_style(recipe.model.backbone)
-        if recipe.model.backbone.weights.startswith(("msra/", "fair/")):
-            assert style == "caffe"
-
-
-@pytest.mark.parametrize(
-    ("spec", "style"),
-    [
-        ("msra/R-50", "caffe"),
-        ("torchvision/resnet50-v2", "pytorch"),
-        ("", "pytorch"),
-        ("my/own.pth", "pytorch"),
-        ("my/R-50.pkl", "caffe"),
-        ("zoo/resnet50_caffe-788b5fa3.pth", "caffe"),
-        ("https://host/resnet50-0676ba61.pth", "pytorch"),
-        ("own.safetensors", "pytorch"),
-    ],
-)
-def test_auto_style(spec, style):
-    assert resolve_style(BackboneConfig(name="resnet50", weights=spec)) == style
-
-
-def test_a_file_may_be_of_either_style():
-    for style in ("pytorch", "caffe"):
-        assert resolve_style(BackboneConfig(weights="own.pth", weight_style=style)) == style
-
-
-@pytest.mark.parametrize(
-    ("options", "message", "hint"),
-    [
-        ({"weights": "msra/R-50", "weight_style": "pytorch"}, r"model\.backbone\.weight_style = \"pytorch\"", "caffe"),
-        ({"weights": "x/resnet50-0676ba61.pth", "weight_style": "caffe"}, r"model\.backbone\.weight_style", "pytorch"),
-        ({"weights": "msra/R50"}, "neither published", "did you mean msra/R-50"),
-        ({"weights": "msra/R-101"}, "is a resnet101", "msra/R-50"),
-        ({"weights": "msra/R-50", "width": 32}, "64 wide", "width = 64"),
-        ({"weights": "msra/R-50", "norm": "gn"}, "BatchNorm", "frozen_bn"),
-        ({"weights": "msra/R-50", "norm": "bn"}, "folded", "frozen_bn"),
-        ({"weights": "torchvision/fcos_resnet50_fpn"}, "whole detector", "model.weights"),
-    ],
-)
-def test_contradictions_name_the_key(options, message, hint):
-    with pytest.raises(RecipeError, match=message) as caught:
-        resolve_style(BackboneConfig(name="resnet50", **options))
-    assert hint in caught.value.hint
-
-
-# Files
-
-
-def python2_pickle(blobs: dict[str, np.ndarray]) -> bytes:
-    """What Python 2's cPickle.dump({"blobs": blobs}, protocol=2) writes: arrays whose bytes are `str`."""
-
-    def text(value: bytes) -> bytes:
-        return b"T" + struct.pack("<i", len(value)) + value
-
-    def array(value: np.ndarray) -> bytes:
-        sides = b"(" + b"".join(b"J" + struct.pack("<i", side) for side in value.shape) + b"t"
-        dtype = (
-            b"cnumpy\ndtype\n(" + text(b"f4") + b"K\x00K\x01tR(K\x03" + text(b"<") + b"NNN" + b"J\xff\xff\xff\xff" * 2
-        )
-        return (
-            b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t"
-            + text(b"b")
-            + b"tR(K\x01"
-            + sides
-            + dtype
-            + b"K\x00tb\x89"
-            + text(value.astype("<f4").tobytes())
-            + b"tb"
-        )
-
-    items = b"".join(text(name.encode()) + array(value) for name, value in blobs.items())
-    return b"\x80\x02}(" + text(b"blobs") + b"}(" + items + b"uu."
-
-
-def test_reads_every_kind_of_file(tmp_path):
-    state = {"conv1.weight": torch.arange(24.0).reshape(2, 3, 4), "bn1.bias": torch.tensor([200.0, -1.5])}
-    arrays = {name: value.numpy() for name, value in state.items()}
-    torch.save(state, tmp_path / "plain.pth")
-    torch.save({"model": state, "epoch": 3}, tmp_path / "wrapped.pth")
-    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "parallel.pth")
-    torch.save(state, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
-    save_file(state, tmp_path / "file.safetensors")
-    (tmp_path / "python3.pkl").write_bytes(pickle.dumps({"model": arrays, "__author__": "someone"}))
-    (tmp_path / "protocol2.pkl").write_bytes(pickle.dumps({"blobs": arrays}, protocol=2))
-    (tmp_path / "python2.pkl").write_bytes(python2_pickle(arrays))
-    for path in sorted(tmp_path.iterdir()):
-        found = read_state(path)
-        assert found.keys() == state.keys(), path.name
-        assert all(torch.equal(found[name], state[name]) for name in state), path.name
-
-
-class Evil:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-def test_code_in_a_file_does_not_run(tmp_path):
-    trap = tmp_path / "trap"
-    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"conv1_w": Evil(trap)}))
-    torch.save({"conv1.weight": Evil(trap)}, tmp_path / "evil.pth")
-    for name in ("evil.pkl", "evil.pth"):
-        with pytest.raises(WeightsError, match="could run code"):
-            read_state(tmp_path / name)
-    assert not trap.exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "message", "hint"),
-    [
-        (b"", "not a whole", "fetch it again"),
-        (b"<!doctype html><html>", "web page", "fetch"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS", "git lfs pull"),
-        (pickle.dumps({"a": np.zeros(1000)})[:500], "not a whole", "fetch it again"),
-        (b"\x00" * 100, "not a whole", "fetch it again"),
-        (pickle.dumps({"epoch": 3}), "no tensors", "state_dict"),
-    ],
-)
-def test_broken_files_are_named(tmp_path, content, message, hint):
-    path = tmp_path / "file.pkl"
-    path.write_bytes(content)
-    with pytest.raises(WeightsError, match=message) as caught:
-        read_state(path)
-    assert hint in caught.value.hint
-
-
-def test_truncated_torch_and_safetensors_files_are_named(tmp_path):
-    state = {"conv1.weight": torch.zeros(500)}
-    torch.save(state, tmp_path / "a.pth")
-    torch.save(state, tmp_path / "b.pth", _use_new_zipfile_serialization=False)
-    save_file(state, tmp_path / "c.safetensors")
-    for path in list(tmp_path.iterdir()):
-        path.write_bytes(path.read_bytes()[:-600])
-        with pytest.raises(WeightsError, match="not a whole"):
-            read_state(path)
 
 
 def test_locate(tmp_path, monkeypatch):
@@ -305,7 +141,7 @@ def test_caffe2_blobs_apply_their_scale_and_shift_exactly(tmp_path):
     state = backbone_of(randomised(detector()))
     blobs = caffe2_blobs(state)
     blobs["res3_1_branch2b_b"] = np.full(8, 0.25, dtype=np.float32)
-    (tmp_path / "R-50.pkl").write_bytes(python2_pickle(blobs))
+    (tmp_path / "R-50.pkl").write_bytes(pickle.dumps({"blobs": blobs}, protocol=2))
     model = detector(tmp_path / "R-50.pkl", style="caffe")
     load_backbone(model)
     loaded = model.backbone.state_dict()
