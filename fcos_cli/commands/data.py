@@ -67,8 +67,8 @@ def check(
     from fcos_cli.data.check import check_data, check_together
     from fcos_cli.data.datasets import find_splits, open_data
 
-    layout, found = find_splits(data)
-    opened = {name: open_data(data, name) for name in found} if split is None else {split: open_data(data, split)}
+    layout, splits = find_splits(data)
+    opened = {name: open_data(data, name) for name in splits} if split is None else {split: open_data(data, split)}
     reports = []
     for part in opened.values():
         if images:

@@ -109,17 +109,17 @@ def check(
     """Check recipes: every unknown key, wrong value and contradiction of each. Exit code 2 where one does not hold."""
     results: list[dict[str, Any]] = []
     for name in names:
-        found: list[str] = []
+        wrong: list[str] = []
         try:
             _check_weights(load.load_recipe(name, overrides or ()).recipe)
         except problems.InvalidRecipeError as error:
-            found = list(error.problems)
+            wrong = list(error.problems)
             _fail(error, as_json)
         except RecipeError as error:
-            found = [error.message]
+            wrong = [error.message]
             _fail(error, as_json)
-        results.append({"recipe": name, "ok": not found, "problems": found})
-        if not found and not as_json:
+        results.append({"recipe": name, "ok": not wrong, "problems": wrong})
+        if not wrong and not as_json:
             typer.echo(f"ok  {name}")
     if as_json:
         console.print_json({"recipes": results})

@@ -1,7 +1,7 @@
 """From the head's outputs to detections: decode, suppress, keep the best of each image (docs/method.md, Inference).
 
 Where the Triton kernels run, all of it happens in shapes that do not depend on values, so that nothing waits for the
-GPU; what was found then comes to the host in one transfer.
+GPU; the detections then come to the host in one transfer.
 """
 
 from itertools import accumulate
@@ -54,20 +54,20 @@ def postprocess(outputs: Outputs, sizes: Tensor, model: FCOS, test: TestConfig, 
     """
     if dispatch.use_triton(model.device):
         return unpack(postprocess_packed(outputs, sizes, model, test, suppress=suppress).cpu(), outputs, model.pyramid)
-    found = model.head.decode(outputs, sizes, selection(test))
-    kept = torch.arange(len(found.scores), device=found.scores.device)
+    candidates = model.head.decode(outputs, sizes, selection(test))
+    kept = torch.arange(len(candidates.scores), device=candidates.scores.device)
     if suppress:
         kept = nms(
-            found.boxes,
-            found.scores,
-            found.labels,
+            candidates.boxes,
+            candidates.scores,
+            candidates.labels,
             test.nms_iou,
-            images=found.image,
+            images=candidates.image,
             max_per_image=test.max_detections,
         )
-    level, row = found.level[kept].cpu(), found.location[kept].cpu()
+    level, row = candidates.level[kept].cpu(), candidates.location[kept].cpu()
     number, location = _origins(level, row, outputs, model.pyramid)
-    image, boxes, scores, labels = (column[kept].cpu() for column in found[:4])
+    image, boxes, scores, labels = (column[kept].cpu() for column in candidates[:4])
     return Detections(image, boxes, scores, labels, number, location)
 
 
@@ -81,12 +81,14 @@ def postprocess_packed(
         int32 [N, M, 8], M = `test.max_detections` (all candidates without `suppress`): bits of the float32 box and
         score, label, position of the level, row among the image's locations; -1 throughout in rows left over.
     """
-    found = model.head.decode_padded(outputs, sizes, selection(test))
-    numbers = torch.stack([found.scores.view(torch.int32), found.labels, found.level, found.location], dim=2)
-    packed = torch.cat([found.boxes.view(torch.int32), numbers], dim=2)
+    candidates = model.head.decode_padded(outputs, sizes, selection(test))
+    numbers = torch.stack(
+        [candidates.scores.view(torch.int32), candidates.labels, candidates.level, candidates.location], dim=2
+    )
+    packed = torch.cat([candidates.boxes.view(torch.int32), numbers], dim=2)
     if not suppress:
-        return packed.masked_fill_(found.scores[:, :, None] == -1, -1)
-    rows = batched_nms(found.boxes, found.scores, found.labels, test.nms_iou, test.max_detections)
+        return packed.masked_fill_(candidates.scores[:, :, None] == -1, -1)
+    rows = batched_nms(candidates.boxes, candidates.scores, candidates.labels, test.nms_iou, test.max_detections)
     columns = rows.clamp(min=0)[:, :, None].expand(-1, -1, packed.shape[2])
     return packed.gather(1, columns).masked_fill_(rows[:, :, None] < 0, -1)
 

@@ -37,7 +37,7 @@ def copy_recipe(spec: str, destination: str | Path | None = None, *, force: bool
     text = _COMMAND.sub(lambda _: f"# fcos train {shown(target)}", read_text(source), count=1)
     if loaded.base is not None:
         base = bundled_name(loaded.base) or Path(os.path.relpath(loaded.base, target.parent)).as_posix()
-        text = _EXTENDS.sub(lambda found: f'{found[1]}"{base}"', text, count=1)
+        text = _EXTENDS.sub(lambda match: f'{match[1]}"{base}"', text, count=1)
     try:
         with atomic_file(target, "w") as file:
             file.write(text)

@@ -57,9 +57,9 @@ def _parse(values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[Recip
     try:
         return Recipe.model_validate(values), {}
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False)
+        failures = error.errors(include_url=False, include_context=False)
     bad: dict[str, str] = {}
-    for item in found:
+    for item in failures:
         path, method = _key_path(item["loc"])
         key = _name(path)
         if key in bad:

@@ -112,13 +112,13 @@ def bands(levels: Iterable[Row]) -> list[tuple[float, float, str]]:
     """
     reach = [(row["name"], row["lower"], inf if row["upper"] is None else 2 * row["upper"]) for row in levels]
     ends = sorted({0.0, inf, *(end for _, *both in reach for end in both)})
-    found: list[tuple[float, float, str]] = []
+    merged: list[tuple[float, float, str]] = []
     for lower, upper in pairwise(ends):
         names = " ".join(name for name, first, last in reach if first <= lower and upper <= last) or "none"
-        if found and found[-1][2] == names:
-            lower = found.pop()[0]
-        found.append((lower, upper, names))
-    return found
+        if merged and merged[-1][2] == names:
+            lower = merged.pop()[0]
+        merged.append((lower, upper, names))
+    return merged
 
 
 def _draw_counts(axes: "Axes", x: np.ndarray, y: np.ndarray, counts: np.ndarray, unit: str) -> "QuadMesh":

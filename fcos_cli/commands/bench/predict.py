@@ -134,8 +134,8 @@ def _measure(
             console.warn(f"{error}; only ours is measured")
     timings: list[Timing] = []
     with console.progress("passes", None):
-        for found in bench.compare(data, predictor, sizes, runs, other):
-            timings += found
+        for of_a_size in bench.compare(data, predictor, sizes, runs, other):
+            timings += of_a_size
     if as_json:
         passes = [
             {**asdict(one), "images_per_second": one.images_per_second, "median": _medians(one)} for one in timings
