@@ -61,6 +61,15 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def torchvision():
+    """torchvision, an extra; tests that compare with it skip where it does not import."""
+    pytest.importorskip("torchvision.models.detection", exc_type=(ImportError, RuntimeError))
+    import torchvision
+
+    return torchvision
+
+
 @pytest.fixture
 def make_images(tmp_path):
     """Function: {name: (width, height)} -> a folder of PNG files of noise."""

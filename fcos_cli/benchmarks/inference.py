@@ -4,7 +4,6 @@ Random weights find nothing, and then there is nothing to post-process: their cl
 about as many candidates as of a trained detector (`CANDIDATES`). torchvision's gets the same.
 """
 
-import importlib
 import math
 import statistics
 import sys
@@ -12,17 +11,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from fcos_cli.benchmarks.peer import broken_torchvision, torchvision_fcos
 from fcos_cli.data.images import image_sizes, resize
 from fcos_cli.data.loading.eval_loader import shape_groups
 from fcos_cli.data.records import DetectionData
-from fcos_cli.errors import SetupError
 from fcos_cli.geometry.resize import resized_size
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.postprocess import postprocess
@@ -145,22 +143,10 @@ def torchvision_pass(data: DetectionData, predictor: Predictor, classes: int) ->
     """torchvision's fcos_resnet50_fpn with random weights, as its documentation runs it, at the same input size.
 
     Raises:
-        SetupError: torchvision does not import or run here.
+        SetupError: torchvision is not installed, or does not import or run here.
     """
-    try:
-        module: Any = importlib.import_module("torchvision.models.detection")
-    except (ImportError, RuntimeError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise _no_torchvision(f"does not import here: {reason}") from None
     test, device = predictor.test, predictor.model.device
-    model = module.fcos_resnet50_fpn(
-        weights=None,
-        weights_backbone=None,
-        num_classes=classes,
-        min_size=test.short_side,
-        max_size=test.long_side,
-        score_thresh=TORCHVISION_THRESHOLD,
-    )
+    model = torchvision_fcos(classes, test.short_side, test.long_side, score_thresh=TORCHVISION_THRESHOLD)
     model = model.to(device).eval()
     # Its score is the geometric mean of class and centre-ness, which is 0.5 where nothing is learnt.
     with torch.inference_mode():
@@ -181,12 +167,8 @@ def torchvision_pass(data: DetectionData, predictor: Predictor, classes: int) ->
     try:
         detect([0])
     except RuntimeError as error:  # its compiled ops may be missing, which it says when they are called
-        raise _no_torchvision(f"does not run here: {str(error).strip().splitlines()[0]}") from None
+        raise broken_torchvision("does not run here", error) from None
     return detect
-
-
-def _no_torchvision(why: str) -> SetupError:
-    return SetupError(f"torchvision {why}", "install the torchvision that belongs to this torch")
 
 
 def busy_weights(model: FCOS, data: DetectionData, test: TestConfig) -> None:

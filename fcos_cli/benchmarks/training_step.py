@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fcos_cli.benchmarks.peer import torchvision_fcos
 from fcos_cli.data.loading.tensors import Batch
-from fcos_cli.errors import SetupError
 from fcos_cli.method.objective import average
 from fcos_cli.method.targets import Targets
 from fcos_cli.model.fcos import FCOS
@@ -87,27 +87,20 @@ def our_trainer(recipe: Recipe, classes: int, device: torch.device, precision: P
 def torchvision_step(batch: Batch, classes: int, device: torch.device, precision: Precision) -> Step:
     """A step of torchvision's FCOS R-50 with random weights on the same batch, SGD, channels-last.
 
+    Stem, first stage and norms of the backbone are fixed, as with pretrained weights, and as in the recipe `r50`.
     Its normalisation and resizing of images stay as they are; images have their network size already.
 
     Raises:
-        SetupError: torchvision does not import here.
+        SetupError: torchvision is not installed or does not import here.
     """
-    try:
-        from torchvision.models.detection import fcos_resnet50_fpn  # type: ignore[import-not-found,unused-ignore]
-    except (ImportError, RuntimeError) as error:
-        raise SetupError(
-            f"torchvision does not import here: {error}", "install the torchvision that belongs to this torch"
-        ) from None
     height, width = batch.images[0].shape[:2]
-    model = fcos_resnet50_fpn(
-        weights=None,
-        weights_backbone=None,
-        num_classes=classes,
-        trainable_backbone_layers=3,
-        min_size=min(height, width),
-        max_size=max(height, width),
-    )
-    model = model.to(device, memory_format=torch.channels_last).train()
+    short, long = min(height, width), max(height, width)
+    model = torchvision_fcos(classes, short, long).to(device, memory_format=torch.channels_last).train()
+    for name, part in model.backbone.body.named_modules():
+        norm = isinstance(part, torch.nn.BatchNorm2d)
+        part.train(not norm)
+        if norm or name in ("conv1", "layer1"):
+            part.requires_grad_(False)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-4, momentum=0.9)
     starts = batch.targets.offsets.tolist()
 

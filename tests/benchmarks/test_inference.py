@@ -65,8 +65,7 @@ def test_the_pipeline_is_measured_warm_and_as_the_command_has_it(tiny_detector, 
     assert calls == [{"draft": True}] * 2
 
 
-def test_against_torchvision(tmp_path):
-    pytest.importorskip("torchvision.models.detection", exc_type=(ImportError, RuntimeError))
+def test_stages_of_torchvision(torchvision, tmp_path):
     inference.write_images(tmp_path, 1)
     data = image_files([str(tmp_path)])
     model = FCOS(ModelConfig.model_validate({"backbone": {"name": "resnet18", "weights": ""}}), 5)

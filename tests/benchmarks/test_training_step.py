@@ -1,12 +1,9 @@
 """The training benchmark: its batch is of the sizes it claims, its clock times steps that train."""
 
-import sys
-
 import pytest
 import torch
 
 from fcos_cli.benchmarks import training_step as bench
-from fcos_cli.errors import SetupError
 from fcos_cli.recipe.load import load_recipe
 from fcos_cli.runtime.precision import choose_precision
 
@@ -58,7 +55,8 @@ def test_parts_of_a_step_train_as_a_whole_one_does(small):
     assert any(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
-def test_without_torchvision_one_line_says_so(small, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchvision.models.detection", None)
-    with pytest.raises(SetupError, match="torchvision does not import here"):
-        bench.torchvision_step(small[1], 3, CPU, choose_precision("float32", CPU))
+def test_torchvision_trains_on_the_same_batch(torchvision):
+    batch = bench.made_up_batch(1, 64, 96, classes=3)
+    timed = bench.time_torchvision(batch, 3, CPU, choose_precision("float32", CPU), runs=1)
+    assert timed.name == "torchvision"
+    assert timed.milliseconds[0] > 0

@@ -83,7 +83,21 @@ def test_predict_says_when_torchvision_is_not_there(tiny, monkeypatch):
     assert done.exit_code == 0, done.output
     (line,) = [line for line in done.stderr.splitlines() if "torchvision" in line]
     assert "does not import" in line
+    assert "fcos-toolkit[torchvision]" in line
     assert "only ours" in line
+
+
+def test_against_torchvision(torchvision, tiny):
+    command = [*PREDICT, "--recipe", str(tiny), "--against", "torchvision"]
+    done = CliRunner().invoke(bench.app, command)
+    assert done.exit_code == 0, done.output
+    assert "warning" not in done.stderr
+    assert done.stderr.count("times as fast as torchvision") == 2
+    command = ["train", str(tiny), "--batch-size", "1", "--classes", "3", "--runs", "1", "--device", "cpu"]
+    done = CliRunner().invoke(bench.app, [*command, "--against", "torchvision"])
+    assert done.exit_code == 0, done.output
+    assert "warning" not in done.stderr
+    assert "torchvision" in done.stdout
 
 
 @pytest.mark.parametrize("sizes", ["", "a", "1,0", "1;2"])

@@ -131,7 +131,7 @@ def _measure(
         try:
             other = bench.torchvision_pass(data, predictor, classes)
         except SetupError as error:
-            console.warn(f"{error}; only ours is measured")
+            console.warn(f"{error} ({error.hint}); only ours is measured")
     timings: list[Timing] = []
     with console.progress("passes", None):
         for of_a_size in bench.compare(data, predictor, sizes, runs, other):

@@ -57,7 +57,7 @@ def train(
             try:
                 timed.append(bench.time_torchvision(batch, classes, chosen, how, runs))
             except SetupError as error:
-                console.warn(str(error))
+                console.warn(f"{error} ({error.hint}); only ours is measured")
     if as_json:
         console.print_json(_about(timed, str(chosen), how.name, images, (height, width)))
         return
