@@ -1,6 +1,6 @@
 """The feature pyramid as geometry: levels, strides, ranges, grids, locations. The one place that knows them.
 
-Spec sections 1 and 2; FCOS paper section 3.2. Imports no torch, so that data-set statistics start fast.
+FCOS paper sections 3.1 and 3.2; docs/method.md, Locations. Imports no torch, so that data-set statistics start fast.
 """
 
 import math

@@ -34,7 +34,7 @@ def used(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def like_trained(model: nn.Module, seed: int = 3) -> nn.Module:
-    """Gives norms values that no initialisation gives, so that every tensor tells: statistics of noise, random scales."""
+    """Gives norms values that no initialisation gives, so that every tensor tells."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for part in model.modules():
