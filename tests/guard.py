@@ -169,9 +169,10 @@ def record(out: Path, code: Path, only: Sequence[str], old_run: Path | None) -> 
 
 def compare(old: Path, new: Path) -> int:
     """Prints how two records differ: parts that both have. Returns 5 where they do."""
-    parts = sorted(
-        {path.name for path in old.iterdir() if path.is_dir()} & {path.name for path in new.iterdir()} - {KEPT}
-    )
+    old_parts, new_parts = ({path.name for path in side.iterdir() if path.is_dir()} - {KEPT} for side in (old, new))
+    parts = sorted(old_parts & new_parts)
+    if missing := sorted(old_parts ^ new_parts):
+        print(f"not compared, only one has it: {', '.join(missing)}")
     different = 0
     for part in parts:
         names = {path.relative_to(side) for side in (old, new) for path in (side / part).rglob("*") if path.is_file()}
@@ -188,7 +189,7 @@ def compare(old: Path, new: Path) -> int:
                     print(f"  {row + 1} {sign} {''.join(lines[row : row + 1])[:SHOWN_CHARACTERS]}")
             print(f"  {len(rows)} lines of {len(longest)}")
         print(f"{part}: {len(names)} files compared")
-    print(f"{different} differ" if different else f"equal: {', '.join(parts)}")
+    print(f"{different} differ" if different else f"equal: {', '.join(parts)}" if parts else "no part is in both")
     return 5 if different or not parts else 0
 
 
