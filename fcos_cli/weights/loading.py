@@ -6,7 +6,7 @@ file or the load fails.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -171,14 +171,23 @@ def load_detector_weights(model: FCOS, weights: DetectorWeights) -> list[str]:
     if ("head.quality.weight" in state) != ("head.quality.weight" in own):
         _keep_initial(state, own, ("head.quality.",))
         notes.append("only one of weights and recipe has a quality branch: it is left out or starts at random")
-    if "head.scales" not in state:
+    if "head.scales" in own and "head.scales" not in state:
         state["head.scales"] = torch.ones_like(own["head.scales"])
     _load(model, state, weights.source, "model")
-    for key, value in weights.trained_with.items():
-        given = attrgetter(key)(config)
-        if given != value:
-            notes.append(f"they were trained with model.{key} = {value!r}; the recipe says {given!r}")
-    return notes
+    return [*notes, *trained_otherwise(config, weights.trained_with)]
+
+
+def trained_otherwise(config: ModelConfig, trained_with: Mapping[str, object]) -> Iterator[str]:
+    """A line for each key of `model` in which a recipe reads outputs otherwise than the weights were trained."""
+    for key, value in trained_with.items():
+        told = f"they were trained with model.{key} = {value!r}"
+        try:
+            given = attrgetter(key)(config)
+        except AttributeError:
+            yield f"{told}; the recipe's head, {config.head.name!r}, has no such key"
+        else:
+            if given != value:
+                yield f"{told}; the recipe says {given!r}"
 
 
 def class_layers(model: FCOS) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from fcos_cli.errors import RecipeError, WeightsError
 from fcos_cli.method.fcos.tables import FCOSHeadConfig
+from fcos_cli.method.table import HeadConfig as HeadTable
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import BackboneConfig, ModelConfig, PyramidConfig
 from fcos_cli.weights import loading as weights
@@ -19,6 +20,7 @@ from fcos_cli.weights.loading import (
     load_detector_weights,
     locate,
     read_detector,
+    trained_otherwise,
 )
 
 
@@ -301,6 +303,14 @@ def test_another_meaning_of_the_head_is_said(tmp_path):
     notes = load_detector_weights(detector(), read_detector(str(path)))
     for key in ("box_activation", "normalize_targets", "quality_tower", "locations"):
         assert any(key in note for note in notes)
+
+
+def test_a_head_of_another_method_lacks_keys():
+    config = ModelConfig().model_copy(update={"head": HeadTable(name="theirs")})
+    (line,) = trained_otherwise(config, {"head.box_activation": "relu", "pyramid.locations": "half_stride"})
+    assert line == (
+        "they were trained with model.head.box_activation = 'relu'; the recipe's head, 'theirs', has no such key"
+    )
 
 
 def test_a_quality_branch_on_one_side_only_is_said(tmp_path):
