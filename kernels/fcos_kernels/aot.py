@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fcos_kernels.common.variants import Variant
 
-MODULES = ("assign.triton_assign", "loss.launch", "group_norm_relu.launch", "decode.launch", "nms.triton_nms")
+MODULES = ("assign.launch", "loss.launch", "group_norm_relu.launch", "decode.launch", "nms.launch")
 TARGETS: dict[str, tuple[str, int | str, int]] = {
     "sm_80": ("cuda", 80, 32),
     "sm_90": ("cuda", 90, 32),

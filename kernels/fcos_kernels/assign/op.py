@@ -131,7 +131,7 @@ def _assign(
         check_ascending("offsets", offsets, len(boxes))
     candidates: Tensor | None
     if dispatch.use_triton(boxes.device):
-        from fcos_kernels.assign.triton_assign import launch
+        from fcos_kernels.assign.launch import launch
 
         index, positives, total, candidates = launch(boxes, offsets, ignore=ignore, **rule)
     else:

@@ -9,7 +9,7 @@ import triton
 from torch import Tensor
 
 from fcos_kernels.common.variants import Variant
-from fcos_kernels.loss import triton_backward
+from fcos_kernels.loss import launch_backward
 from fcos_kernels.loss.triton_forward import _detection_loss_add_kernel, _detection_loss_fwd_kernel
 from fcos_kernels.loss.types import FLOAT16_GAIN, Gradients, Outputs, Settings, Targets, is_last
 
@@ -224,7 +224,7 @@ def variants() -> list[Variant]:
     aligned = tuple(name for name in signature if name != "ends")
     signature |= dict.fromkeys(constants, "constexpr")
     found.append(Variant(_detection_loss_add_kernel, "", "float32", signature, constants, aligned, ADD_WARPS))
-    return found + triton_backward.variants(pointers, levels)
+    return found + launch_backward.variants(pointers, levels)
 
 
 def _variant(

@@ -72,9 +72,9 @@ def in_place(gradients: Sequence[Tensor]) -> bool:
 def scale_(gradients: Sequence[Tensor], factors: Sequence[Tensor], positives: Tensor | None = None) -> None:
     """As `scale`, in place. Autograd takes note, as of every change in place."""
     if dispatch.use_triton(gradients[0].device) and all(x.dtype != torch.float64 for x in gradients):
-        from fcos_kernels.loss import triton_backward
+        from fcos_kernels.loss import launch_backward
 
-        triton_backward.launch(gradients, factors, positives)
+        launch_backward.launch(gradients, factors, positives)
         torch.autograd.graph.increment_version(gradients)
         return
     for x, factor in zip(gradients, factors, strict=True):

@@ -7,6 +7,7 @@ log(1 + e) = e Q(e) with a polynomial Q, which unlike log(1 + e) keeps all its d
 fused by name, as compilers differ in what they fuse unasked.
 """
 
+# mypy: allow-untyped-defs
 import triton
 import triton.language as tl
 

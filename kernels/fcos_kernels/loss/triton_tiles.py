@@ -1,5 +1,6 @@
 """What one program of the loss kernels does, as functions for Triton: a part of the class logits, or of the boxes."""
 
+# mypy: allow-untyped-defs
 import triton
 import triton.language as tl
 

@@ -105,7 +105,7 @@ def _nms(
         kept = _kept_of_each(boxes, classes, begins, counts, iou_threshold, max_per_image)
         rows = [begin + own for begin, own in zip(begins, kept, strict=True)]
         return order[torch.cat(rows).to(order.device)] if rows else order
-    from fcos_kernels.nms.triton_nms import launch
+    from fcos_kernels.nms.launch import launch
 
     longest = int(counts.max()) if len(counts) else 0
     begins, counts = begins.to(boxes.device), counts.to(boxes.device)
@@ -130,7 +130,7 @@ def _batched_nms(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: 
     boxes = boxes.gather(1, order[:, :, None].expand(-1, -1, 4)).view(-1, 4)
     classes = classes.gather(1, order).view(-1)
     if dispatch.use_triton(boxes.device):
-        from fcos_kernels.nms.triton_nms import launch
+        from fcos_kernels.nms.launch import launch
 
         kept = launch(boxes, classes, begins, counts, width, iou_threshold, rows)
     else:

@@ -12,7 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 pytest.importorskip("triton")
 
 from fcos_kernels import reference
-from fcos_kernels.assign import triton_assign as assign_kernel
+from fcos_kernels.assign import launch as assign_launch
+from fcos_kernels.assign import triton_assign
 from fcos_kernels.assign.op import _assign, assign
 from fcos_kernels.assign.paint import paint
 from fcos_kernels.common import dispatch
@@ -76,7 +77,7 @@ def launched(boxes, offsets, *, device=DEVICE, **problem):
     ignore = problem.pop("ignore")
     torch.use_deterministic_algorithms(True, warn_only=True)  # torch.empty then makes NaN or the largest whole number
     try:
-        found = assign_kernel.launch(
+        found = assign_launch.launch(
             boxes.to(device), offsets.to(device), ignore=None if ignore is None else ignore.to(device), **problem
         )
     finally:
@@ -96,7 +97,7 @@ def center_sum(index, boxes, grids, strides, starts):
 def test_equals_the_dense_rule_location_by_location(problem, tile):
     with pytest.MonkeyPatch.context() as patch:
         for name, size in zip(("TILE_H", "TILE_W", "CHUNK"), tile, strict=True):
-            patch.setattr(assign_kernel, name, size)
+            patch.setattr(assign_launch, name, size)
         index, positives, total, candidates = launched(**problem)
     wanted, left = reference.assign(**problem)
     assert index.dtype == candidates.dtype == torch.int32
@@ -149,8 +150,8 @@ def test_boxes_that_are_not_real_match_nothing():
 @pytest.mark.parametrize(("count", "radius", "ignored"), [(2000, 0.0, 0.0), (400, 1.5, 0.1)])
 def test_many_boxes_in_one_image(count, radius, ignored, monkeypatch):
     if DEVICE.type == "cpu":  # the interpreter takes its time for each program
-        monkeypatch.setattr(assign_kernel, "TILE_H", 64)
-        monkeypatch.setattr(assign_kernel, "TILE_W", 64)
+        monkeypatch.setattr(assign_launch, "TILE_H", 64)
+        monkeypatch.setattr(assign_launch, "TILE_W", 64)
     generator = torch.Generator().manual_seed(0)
     corner = torch.rand(count, 2, generator=generator) * torch.tensor([660.0, 400.0])
     boxes = torch.cat([corner, corner + torch.rand(count, 2, generator=generator) ** 3 * 300 + 2], dim=1)
@@ -189,7 +190,7 @@ def test_sums_are_exact_to_the_last_digits(parts):
     values = torch.rand(parts, 2, generator=generator) * 200
     values[:, 0].floor_()
     positives, total = torch.full((), torch.nan, device=DEVICE), torch.full((), torch.nan, device=DEVICE)
-    assign_kernel._assign_add_kernel[(1,)](values.to(DEVICE), positives, total, parts, BLOCK=assign_kernel.ADD_BLOCK)
+    triton_assign._assign_add_kernel[(1,)](values.to(DEVICE), positives, total, parts, BLOCK=assign_launch.ADD_BLOCK)
     assert positives.item() == values[:, 0].sum().item()
     assert total.item() == values[:, 1].double().sum().float().item()
 
@@ -236,8 +237,8 @@ def test_dispatch(monkeypatch):
     arguments = (BOXES.to(DEVICE), torch.tensor([0, 2, 2, 3], device=DEVICE))
     ignore = torch.tensor([False, True, False], device=DEVICE)
     calls = []
-    launch = assign_kernel.launch
-    monkeypatch.setattr(assign_kernel, "launch", lambda *args, **kwargs: calls.append(1) or launch(*args, **kwargs))
+    launch = assign_launch.launch
+    monkeypatch.setattr(assign_launch, "launch", lambda *args, **kwargs: calls.append(1) or launch(*args, **kwargs))
     with dispatch.using("triton"):
         ours = assign(*arguments, **SMALL, ignore=ignore, count_candidates=True)
     assert calls == [1]
@@ -303,7 +304,7 @@ def test_opcheck(choice, extras):
 
 
 def test_variants_describe_the_kernels():
-    for variant in assign_kernel.variants():
+    for variant in assign_launch.variants():
         assert list(variant.signature) == list(inspect.signature(variant.kernel.fn).parameters)
         constants = {name for name, kind in variant.signature.items() if kind == "constexpr"}
         assert constants == set(variant.constants)

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 pytest.importorskip("triton")
 
 from fcos_kernels.common import dispatch
-from fcos_kernels.decode import launch as decode_kernel
+from fcos_kernels.decode import launch as decode_launch
 from fcos_kernels.decode.op import _decode_padded, decode, decode_padded
 from fcos_kernels.decode.types import Rule
 from fcos_kernels.loss.types import Outputs
@@ -50,7 +50,7 @@ def of_levels(rule, levels):
 def run(outputs, sizes, rule=DEFAULTS):
     if rule.quality not in ("centerness", "iou"):
         outputs = outputs._replace(qualities=[])
-    return decode_kernel.launch(outputs.dense(), sizes, of_levels(rule, len(outputs.classes)))
+    return decode_launch.launch(outputs.dense(), sizes, of_levels(rule, len(outputs.classes)))
 
 
 @pytest.fixture(autouse=True)
@@ -312,7 +312,7 @@ def test_what_the_kernels_do_not_take_goes_another_way():
     wanted = call(outputs, sizes)
     mixed = outputs._replace(classes=[outputs.classes[0].contiguous(memory_format=LAYOUTS[1]), *outputs.classes[1:]])
     several = outputs._replace(boxes=[outputs.boxes[0].double(), *outputs.boxes[1:]])
-    assert not decode_kernel.supports(several, DEFAULTS)
+    assert not decode_launch.supports(several, DEFAULTS)
     with dispatch.using("triton"):
         for changed in (mixed, several):
             for ours, theirs in zip(call(changed, sizes), wanted, strict=True):

@@ -12,10 +12,10 @@ pytest.importorskip("triton")
 
 from fcos_kernels import reference
 from fcos_kernels.common import dispatch
-from fcos_kernels.loss import launch as loss_kernel
+from fcos_kernels.loss import launch as loss_launch
+from fcos_kernels.loss import launch_backward
 from fcos_kernels.loss import plain as loss_plain
 from fcos_kernels.loss import scale as loss_scale
-from fcos_kernels.loss import triton_backward as loss_backward_kernel
 from fcos_kernels.loss.focal import _focal_loss, focal_loss
 from fcos_kernels.loss.op import _detection_loss, detection_loss
 from fcos_kernels.loss.types import FLOAT16_GAIN, Gradients, Outputs, Settings, Targets
@@ -87,7 +87,7 @@ def poisoned(outputs, for_classes=True, for_boxes=True):
 
 def run(outputs, targets, settings=DEFAULTS, for_classes=True, for_boxes=True):
     gradients = poisoned(outputs, for_classes, for_boxes)
-    return loss_kernel.launch(outputs, targets, settings, gradients), gradients
+    return loss_launch.launch(outputs, targets, settings, gradients), gradients
 
 
 def exact(outputs, targets, settings=DEFAULTS, weights=(1.0, 1.0, 1.0)):
@@ -242,7 +242,7 @@ def test_small_probabilities_keep_their_digits():
     logits = torch.linspace(-16, 16, 1601, device=DEVICE)[:, None].contiguous()
     background = torch.full((1601,), -1, dtype=torch.int32, device=DEVICE)
     gradient = torch.empty_like(logits)
-    total = loss_kernel.launch_focal(logits, background, 0.25, 2.0, gradient)
+    total = loss_launch.launch_focal(logits, background, 0.25, 2.0, gradient)
     leaf = logits.cpu().double().requires_grad_()
     wanted = reference.focal_loss(leaf, torch.zeros_like(leaf), 0.25, 2.0).sum()
     torch.testing.assert_close(total.cpu().double(), wanted, rtol=1e-6, atol=0)
@@ -316,7 +316,7 @@ def test_scaling_in_place(dtype):
     factors = [torch.tensor(value, device=DEVICE) for value in (2.0, 1.0, 3.0, -0.5, 1.0)]
     wanted = [x * factor.to(dtype) for x, factor in zip(gradients, factors, strict=True)]
     addresses = [x.data_ptr() for x in gradients]
-    loss_backward_kernel.launch(gradients, factors, None)
+    launch_backward.launch(gradients, factors, None)
     assert all(torch.equal(a, b) for a, b in zip(gradients, wanted, strict=True))
     assert addresses == [x.data_ptr() for x in gradients]
 
@@ -324,7 +324,7 @@ def test_scaling_in_place(dtype):
 def test_float16_waits_times_a_gain():
     gradients = [torch.full((33,), 8.0, dtype=dtype, device=DEVICE) for dtype in DTYPES]
     factors = [torch.tensor(65536.0, device=DEVICE)] * 3
-    loss_backward_kernel.launch(gradients, factors, torch.tensor(64.0, device=DEVICE))
+    launch_backward.launch(gradients, factors, torch.tensor(64.0, device=DEVICE))
     assert [float(x[32]) for x in gradients] == [8.0 * 65536, 8.0 * 65536, 8.0 * 65536 / 64 / FLOAT16_GAIN]
 
 
@@ -383,7 +383,7 @@ def test_mixed_memory_formats_and_dtypes():
     wanted = call(outputs, targets)
     mixed = outputs._replace(classes=[outputs.classes[0].contiguous(memory_format=LAYOUTS[1]), *outputs.classes[1:]])
     several = outputs._replace(boxes=[outputs.boxes[0].double(), *outputs.boxes[1:]])
-    assert not loss_kernel.supports(several, 6)
+    assert not loss_launch.supports(several, 6)
     with dispatch.using("triton"):
         for changed in (mixed, several):
             torch.testing.assert_close(call(changed, targets), wanted, rtol=1e-5, atol=1e-7)

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 pytest.importorskip("triton")
 
 from fcos_kernels.common import dispatch
-from fcos_kernels.nms import triton_nms as nms_kernel
+from fcos_kernels.nms import launch as nms_launch
 from fcos_kernels.nms.op import _batched_nms, _nms, batched_nms, nms
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -51,7 +51,7 @@ def found_rows(boxes, scores, classes, threshold, most, *, chunk=64, rows=32, co
     try:
         with pytest.MonkeyPatch.context() as patch, dispatch.using("triton"):
             for name, size in (("CHUNK", chunk), ("ROWS", rows), ("COLUMNS", columns)):
-                patch.setattr(nms_kernel, name, size)
+                patch.setattr(nms_launch, name, size)
             arguments = (x.to(DEVICE) for x in (boxes, scores, classes))
             return batched_nms(*arguments, threshold, most).cpu()
     finally:
@@ -100,7 +100,7 @@ def test_values_of_other_tiles_and_images_of_different_counts(chunk, rows, colum
 
 
 def test_values_at_the_launched_tiles():
-    tiles = {"rows": nms_kernel.ROWS, "columns": nms_kernel.COLUMNS, "chunk": 128}
+    tiles = {"rows": nms_launch.ROWS, "columns": nms_launch.COLUMNS, "chunk": 128}
     problem = crowd(260, images=1, spread=120.0)
     assert torch.equal(found_rows(*problem, 0.5, 260, **tiles), wanted_rows(*problem, 0.5, 260))
 
@@ -132,13 +132,13 @@ def test_more_wanted_than_there_are_and_no_images():
 
 
 def test_the_plain_function_runs_them_too(monkeypatch):
-    monkeypatch.setattr(nms_kernel, "CHUNK", nms_kernel.COLUMNS)
+    monkeypatch.setattr(nms_launch, "CHUNK", nms_launch.COLUMNS)
     boxes, scores, classes = (x[0].to(DEVICE) for x in crowd(170))
     scores = scores - 0.5  # here a score below 0 is a score
     images = torch.arange(170, device=DEVICE) % 3 * 5
     calls = []
-    launch = nms_kernel.launch
-    monkeypatch.setattr(nms_kernel, "launch", lambda *args: calls.append(1) or launch(*args))
+    launch = nms_launch.launch
+    monkeypatch.setattr(nms_launch, "launch", lambda *args: calls.append(1) or launch(*args))
     for extras in ({}, {"max_per_image": 4}, {"images": images}, {"images": images.int(), "max_per_image": 4}):
         with dispatch.using("reference"):
             plain = nms(boxes, scores, classes, 0.4, **extras)
@@ -190,7 +190,7 @@ def test_strided_input():
 
 @pytest.mark.parametrize("choice", ["triton", "reference"])
 def test_compiles_whole_and_opcheck(choice, monkeypatch):
-    monkeypatch.setattr(nms_kernel, "CHUNK", nms_kernel.COLUMNS)
+    monkeypatch.setattr(nms_launch, "CHUNK", nms_launch.COLUMNS)
     compiled = torch.compile(batched_nms, fullgraph=True, backend="aot_eager")
     with dispatch.using(choice):
         for count in (20, 33):
@@ -201,7 +201,7 @@ def test_compiles_whole_and_opcheck(choice, monkeypatch):
 
 @pytest.mark.parametrize("choice", ["triton", "reference"])
 def test_the_plain_function_compiles_whole_and_opcheck(choice, monkeypatch):
-    monkeypatch.setattr(nms_kernel, "CHUNK", nms_kernel.COLUMNS)
+    monkeypatch.setattr(nms_launch, "CHUNK", nms_launch.COLUMNS)
     compiled = torch.compile(nms, fullgraph=True, backend="aot_eager")
     with dispatch.using(choice):
         for count in (20, 33):
@@ -234,7 +234,7 @@ def test_fake_tensors_of_a_gpu_that_is_not_there():
 
 
 def test_variants_describe_the_kernels():
-    for variant in nms_kernel.variants():
+    for variant in nms_launch.variants():
         assert list(variant.signature) == list(inspect.signature(variant.kernel.fn).parameters)
         constants = {name for name, kind in variant.signature.items() if kind == "constexpr"}
         assert constants == set(variant.constants)
