@@ -149,6 +149,23 @@ def test_kernels_know_nothing_of_the_toolkit():
     assert wrong == []
 
 
+OPS = sorted(path.parent.name for path in (ROOT / "kernels/fcos_kernels").glob("*/op.py"))
+
+
+@pytest.mark.parametrize("room", [*OPS, "common"])
+def test_ops_are_strangers(room):
+    """An op imports itself and what all share; what all share knows no op."""
+    mine = {"common", room}
+    names = [
+        (m, name.split("."))
+        for m, path in KERNELS.items()
+        if m.startswith(f"fcos_kernels.{room}.")
+        for name in imported(path)
+    ]
+    assert names
+    assert [f"{m} imports {'.'.join(n)}" for m, n in names if n[0] == "fcos_kernels" and n[1] not in mine] == []
+
+
 def _top(name):
     return name.split(".")[0]
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fcos_kernels.common.levels import EXACT
+
 LOGIT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-FAR = 2**24
-"""Pixels: whole numbers below are exact in float32."""
 
 
 def check_tensor(
@@ -133,7 +133,7 @@ def check_locations(grids: Sequence[tuple[int, int]], strides: Sequence[int], st
     check_whole("starts", starts)
     check_positive("strides", strides)
     for (rows, columns), stride, start in zip(grids, strides, starts, strict=True):
-        if stride >= FAR or abs(start) + max(rows, columns) * stride >= FAR:
+        if stride >= EXACT or abs(start) + max(rows, columns) * stride >= EXACT:
             raise ValueError(
                 f"grids, strides and starts must stay within 2^24 pixels, not {rows} x {columns} of {stride} "
                 f"from {start}"

@@ -2,6 +2,9 @@
 
 from typing import Any, NamedTuple
 
+POINTERS = {"float32": "*fp32", "bfloat16": "*bf16", "float16": "*fp16"}
+"""Triton's type of a pointer to each dtype that kernels take."""
+
 
 class Variant(NamedTuple):
     """A kernel with the types and constants of one launch.

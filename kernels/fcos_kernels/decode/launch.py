@@ -4,36 +4,31 @@ Nothing waits for the GPU. Buffers have the size of the worst case and are not f
 written and read.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
-from fcos_kernels.common.variants import Variant
+from fcos_kernels.common.levels import EXACT, MOST_IMAGES, begins, floats
+from fcos_kernels.common.outputs import Outputs
+from fcos_kernels.common.tensors import is_last
+from fcos_kernels.common.variants import POINTERS, Variant
 from fcos_kernels.decode.triton_scan import _decode_compact_kernel, _decode_count_kernel
 from fcos_kernels.decode.triton_select import _decode_boxes_kernel, _decode_select_kernel
-from fcos_kernels.decode.types import PaddedCandidates, Rule, begins
-from fcos_kernels.loss.types import Outputs, is_last
+from fcos_kernels.decode.types import PaddedCandidates, Rule
 
 TILE = 4096
 """Logits of a program."""
 COUNT_WARPS, COMPACT_WARPS = 4, 16
 SELECT_BLOCK, SELECT_WARPS = 2048, 8
 BOX_BLOCK, BOX_WARPS = 128, 4
-MOST_IMAGES = 2**16
-MOST = 2**24
-"""Whole numbers below are exact in float32. Numbers go to the kernels as floats, in tuples: for whole numbers that are
-1 or multiples of 16, so for every size of image, Triton compiles a kernel anew."""
 
 
 def supports(outputs: Outputs, rule: Rule) -> bool:
     """Whether the kernels take these: no float64, one dtype for all levels of an output, sizes that can be counted."""
-    for group in (outputs.classes, outputs.boxes, outputs.qualities):
-        kinds = {x.dtype for x in group}
-        if len(kinds) > 1 or torch.float64 in kinds:
-            return False
+    if not outputs.suit_triton():
+        return False
     images, classes = outputs.classes[0].shape[:2]
     locations = sum(x.shape[2] * x.shape[3] for x in outputs.classes)
     reach = max(
@@ -41,7 +36,7 @@ def supports(outputs: Outputs, rule: Rule) -> bool:
         for x, stride, start in zip(outputs.classes, rule.strides, rule.starts, strict=True)
     )
     return (
-        max(locations, reach, sum(rule.most(outputs.classes))) < MOST
+        max(locations, reach, sum(rule.most(outputs.classes))) < EXACT
         and locations * max(classes, 4) < 2**30
         and images < MOST_IMAGES
     )
@@ -71,7 +66,7 @@ def launch(outputs: Outputs, sizes: Tensor, rule: Rule) -> PaddedCandidates:
         _decode_count_kernel[(programs, images)](
             tuple(classes),
             counts,
-            _floats(cells, begins(tiles)),
+            floats(cells, begins(tiles)),
             lowest,
             LEVELS=len(classes),
             CLASSES=channels,
@@ -85,7 +80,7 @@ def launch(outputs: Outputs, sizes: Tensor, rule: Rule) -> PaddedCandidates:
             counts,
             sums,
             keys,
-            _floats(cells, begins(tiles)),
+            floats(cells, begins(tiles)),
             row,
             lowest,
             float(rule.threshold),
@@ -101,7 +96,7 @@ def launch(outputs: Outputs, sizes: Tensor, rule: Rule) -> PaddedCandidates:
             keys,
             sums,
             chosen,
-            _floats(begins(tiles), ends, most),
+            floats(begins(tiles), ends, most),
             row,
             programs,
             wide,
@@ -115,7 +110,7 @@ def launch(outputs: Outputs, sizes: Tensor, rule: Rule) -> PaddedCandidates:
             *pointers,
             sizes.contiguous(),
             *found,
-            _floats(
+            floats(
                 cells, begins(cells), begins(blocks), most, begins(most), columns, rule.strides, rule.starts, rule.units
             ),
             wide,
@@ -139,15 +134,10 @@ def _constants(outputs: Outputs, rule: Rule) -> dict[str, Any]:
     }
 
 
-def _floats(*rows: Iterable[float]) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(float(number) for number in row) for row in rows)
-
-
 def variants() -> list[Variant]:
     """Five levels of 80 classes: every dtype, both memory formats, and another quality."""
-    pointers = {"float32": "*fp32", "bfloat16": "*bf16", "float16": "*fp16"}
     found = []
-    for dtype, pointer in pointers.items():
+    for dtype, pointer in POINTERS.items():
         for last in (True,) if dtype == "float16" else (False, True):
             found += _variants("channels-last" if last else "contiguous", dtype, pointer, last)
     found += _variants("channels-last, from box", "bfloat16", "*bf16", True, from_box=True)

@@ -33,9 +33,9 @@ from fcos_kernels.common.checks import (
     check_tensor,
     check_whole,
 )
+from fcos_kernels.common.outputs import Outputs
 from fcos_kernels.decode import plain
 from fcos_kernels.decode.types import Candidates, PaddedCandidates, Rule
-from fcos_kernels.loss.types import Outputs
 
 __all__ = ["Candidates", "PaddedCandidates", "Rule", "decode", "decode_padded"]
 

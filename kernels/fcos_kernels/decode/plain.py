@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fcos_kernels.common.levels import begins
 from fcos_kernels.common.locations import centerness
-from fcos_kernels.decode.types import Candidates, PaddedCandidates, Rule, begins
-from fcos_kernels.loss import activate
-from fcos_kernels.loss.types import Outputs
+from fcos_kernels.common.outputs import Outputs, activate
+from fcos_kernels.decode.types import Candidates, PaddedCandidates, Rule
 
 SAME_BITS: dict[torch.dtype, tuple[torch.dtype, str]] = {
     torch.float64: (torch.int64, "<u8"),

@@ -14,16 +14,14 @@ within the margin, or its score was too low.
 import triton
 import triton.language as tl
 
+from fcos_kernels.common.triton_constants import LOG2_E, MAX_DISTANCE, MAX_EXPONENT
 from fcos_kernels.common.triton_levels import at, level_of
 
-LOG2_E = tl.constexpr(1.4426950408889634)
 LOG2_E_REST = tl.constexpr(1.92596298909109e-08)
-"""What float32 loses of it."""
+"""What float32 loses of LOG2_E."""
 LN_2 = tl.constexpr(0.6931471805599453)
 LOWEST = tl.constexpr(-88.72)
 """The sigmoid is no float32 below: exp(-x) is infinite."""
-MAX_EXPONENT = tl.constexpr(40.0)
-MAX_DISTANCE = tl.constexpr(2.3538526683702e17)
 LAST_PLACE = tl.constexpr(0x7FFFFFFF)
 
 

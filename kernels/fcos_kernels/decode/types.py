@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -94,8 +93,3 @@ class Rule(NamedTuple):
         probability = self.threshold * abs(self.threshold) if root else self.threshold
         lowest = min(probability, 1.0) * (1 - PROBABILITY_MARGIN)
         return math.log(lowest / (1 - lowest)) if lowest > 0 else -math.inf
-
-
-def begins(sizes: Sequence[int]) -> list[int]:
-    """Where each of the consecutive parts begins."""
-    return list(accumulate(sizes, initial=0))[:-1]

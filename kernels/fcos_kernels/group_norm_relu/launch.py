@@ -11,6 +11,7 @@ import torch
 import triton
 from torch import Tensor
 
+from fcos_kernels.common.levels import EXACT, floats
 from fcos_kernels.common.variants import Variant
 from fcos_kernels.group_norm_relu.triton_backward import (
     _group_norm_relu_bwd_kernel,
@@ -27,8 +28,6 @@ LAST_BYTES, CONTIGUOUS_BYTES = 16384, 8192
 """What a program reads at once: channels-last of all tensors together, contiguous of each."""
 TILES = 4
 """Tiles of a channels-last block whose statistics one program finds."""
-MOST = 2**24
-"""Whole numbers below are exact in float32: sizes of levels go to the kernels as floats (`triton_levels.py`)."""
 MERGED_AT_ONCE = 512
 """Partial results a merging program holds."""
 WARPS = 4
@@ -39,7 +38,7 @@ Levels = tuple[tuple[float, ...], ...]
 
 def supports(inputs: Sequence[Tensor]) -> bool:
     """Whether the kernels take these: no float64, at least one not empty, sizes that can be counted."""
-    countable = sum(len(x) * x.shape[2] * x.shape[3] for x in inputs) < MOST
+    countable = sum(len(x) * x.shape[2] * x.shape[3] for x in inputs) < EXACT
     return countable and inputs[0].dtype != torch.float64 and any(x.numel() for x in inputs)
 
 
@@ -90,7 +89,7 @@ class _Plan(NamedTuple):
         """How many blocks there are; of each level the number of its first, and blocks and locations of an image."""
         per_image = [triton.cdiv(size, per_block) for size in self.locations]
         *first, blocks = accumulate((own * self.images for own in per_image), initial=0)
-        return blocks, tuple(tuple(float(number) for number in row) for row in (first, per_image, self.locations))
+        return blocks, floats(first, per_image, self.locations)
 
     def grid(self, blocks: int) -> tuple[int, ...]:
         return (blocks,) if self.last else (blocks, self.channels)

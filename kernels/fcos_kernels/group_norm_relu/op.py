@@ -24,9 +24,9 @@ from torch import Tensor
 
 from fcos_kernels.common import dispatch
 from fcos_kernels.common.checks import LOGIT_DTYPES, check_positive, check_same_device, check_tensor, check_whole
+from fcos_kernels.common.tensors import alike, compute_dtype, dense, is_last, memory_format
 from fcos_kernels.group_norm_relu import plain
 from fcos_kernels.group_norm_relu.plain import affine, each_channel, input_slopes
-from fcos_kernels.loss.focal import compute_dtype, dense
 
 Found = tuple[list[Tensor], Tensor, Tensor]
 
@@ -69,7 +69,7 @@ def group_norm_relu(
     if channels % groups:
         raise ValueError(f"groups must divide the {channels} channels of inputs, not be {groups}")
     inputs = [dense(x) for x in inputs]
-    if len({_is_last([x]) for x in inputs}) > 1 and not _is_last(inputs):
+    if len({is_last([x]) for x in inputs}) > 1 and not is_last(inputs):
         return [group_norm_relu([x], weight, bias, groups=groups, eps=eps)[0] for x in inputs]
     outputs, _, _ = _group_norm_relu(inputs, weight, bias, groups, eps)
     return outputs
@@ -78,7 +78,7 @@ def group_norm_relu(
 @torch.library.custom_op("fcos_kernels::group_norm_relu", mutates_args=())
 def _group_norm_relu(inputs: list[Tensor], weight: Tensor, bias: Tensor, groups: int, eps: float) -> Found:
     """Outputs, mean and rstd [levels, N, G]."""
-    inputs, last = _alike(inputs)
+    inputs, last = alike(inputs), is_last(inputs)
     kernel = _kernels(inputs)
     if kernel:
         with torch.cuda.device_of(inputs[0]):
@@ -100,8 +100,8 @@ def _group_norm_relu_backward(
     eps: float,
 ) -> Found:
     """Gradients of the inputs, of weight and of bias."""
-    inputs, last = _alike(inputs)
-    incoming = [dy.contiguous(memory_format=_format(last)) for dy in incoming]
+    inputs, last = alike(inputs), is_last(inputs)
+    incoming = [dy.contiguous(memory_format=memory_format(last)) for dy in incoming]
     kernel = _kernels(inputs)
     if kernel:
         affine = weight.contiguous(), bias.contiguous()
@@ -120,7 +120,7 @@ def _group_norm_relu_backward(
 
 @_group_norm_relu.register_fake
 def _(inputs: list[Tensor], weight: Tensor, bias: Tensor, groups: int, eps: float) -> Found:
-    inputs, _ = _alike(inputs)
+    inputs = alike(inputs)
     statistics = (len(inputs), inputs[0].shape[0], groups)
     mean, rstd = (inputs[0].new_empty(statistics, dtype=compute_dtype(inputs[0])) for _ in range(2))
     return [torch.empty_like(x) for x in inputs], mean, rstd
@@ -136,7 +136,7 @@ def _(
     rstd: Tensor,
     eps: float,
 ) -> Found:
-    return [torch.empty_like(x) for x in _alike(inputs)[0]], torch.empty_like(weight), torch.empty_like(bias)
+    return [torch.empty_like(x) for x in alike(inputs)], torch.empty_like(weight), torch.empty_like(bias)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Found) -> None:
@@ -211,19 +211,3 @@ def _kernels(inputs: Sequence[Tensor]) -> ModuleType | None:
     from fcos_kernels.group_norm_relu import launch
 
     return launch if launch.supports(inputs) else None
-
-
-def _is_last(inputs: Sequence[Tensor]) -> bool:
-    """Whether all are channels-last, and not all contiguous as well."""
-    last = all(x.is_contiguous(memory_format=torch.channels_last) for x in inputs)
-    return last and not all(x.is_contiguous() for x in inputs)
-
-
-def _format(last: bool) -> torch.memory_format:
-    return torch.channels_last if last else torch.contiguous_format
-
-
-def _alike(inputs: Sequence[Tensor]) -> tuple[list[Tensor], bool]:
-    """The inputs in one layout, and whether that is channels-last; copied only where their layouts differ."""
-    last = _is_last(inputs)
-    return [x.contiguous(memory_format=_format(last)) for x in inputs], last

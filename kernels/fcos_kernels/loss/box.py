@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from fcos_kernels.common.checks import LOGIT_DTYPES, check_choice, check_number, check_same_device, check_tensor
-from fcos_kernels.loss.focal import compute_dtype
+from fcos_kernels.common.tensors import compute_dtype
 from fcos_kernels.loss.scale import once, scaled
 
 KINDS = ("iou", "linear_iou", "giou", "diou", "ciou")

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fcos_kernels.common import dispatch
 from fcos_kernels.common.checks import LOGIT_DTYPES, check_labels, check_number, check_same_device, check_tensor
+from fcos_kernels.common.tensors import compute_dtype
 from fcos_kernels.loss.scale import once, refuse_second_use, scale
 
 CPU_CHUNK_PER_THREAD = 1 << 18
@@ -112,11 +113,6 @@ def _backward(ctx: Any, incoming: Tensor | None, _: Any) -> tuple[Tensor | None,
 _focal_loss.register_autograd(_backward, setup_context=_setup_context)
 
 
-def compute_dtype(logits: Tensor) -> torch.dtype:
-    """float32, or float64 for float64 logits."""
-    return torch.promote_types(logits.dtype, torch.float32)
-
-
 def focal_sum(
     logits: Tensor,
     positives: tuple[Tensor, ...],
@@ -174,12 +170,6 @@ def positive_terms(chosen: Tensor, alpha: float, gamma: float) -> tuple[Tensor, 
     p, q = chosen.sigmoid(), chosen.neg().sigmoid()
     weight = alpha * q**gamma
     return (1 - alpha) * p**gamma * log_q - weight * log_p, weight * (gamma * p * log_p - q)
-
-
-def dense(tensor: Tensor) -> Tensor:
-    """The tensor itself where it is contiguous or channels-last, else a contiguous copy."""
-    last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    return tensor if last else tensor.contiguous()
 
 
 def _line(tensor: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Launches the Triton kernels of `detection_loss` and `focal_loss`. They lie in `triton_forward.py`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -8,19 +8,19 @@ import torch
 import triton
 from torch import Tensor
 
-from fcos_kernels.common.variants import Variant
+from fcos_kernels.common.levels import EXACT, MOST_IMAGES, begins, floats
+from fcos_kernels.common.outputs import Outputs
+from fcos_kernels.common.tensors import is_last
+from fcos_kernels.common.variants import POINTERS, Variant
 from fcos_kernels.loss import launch_backward
 from fcos_kernels.loss.triton_forward import _detection_loss_add_kernel, _detection_loss_fwd_kernel
-from fcos_kernels.loss.types import FLOAT16_GAIN, Gradients, Outputs, Settings, Targets, is_last
+from fcos_kernels.loss.types import FLOAT16_GAIN, Gradients, Settings, Targets
 
 TILE = 2048
 """Logits of a program."""
 BOX_BLOCK = 128
 WARPS = 4
 ADD_BLOCK, ADD_WARPS = 1024, 4
-MOST_IMAGES = 2**16
-MOST = 2**24
-"""Whole numbers below are exact in float32: sizes of levels go to the kernels as floats (`triton_levels.py`)."""
 
 
 class _Cut(NamedTuple):
@@ -56,14 +56,12 @@ class _Cut(NamedTuple):
 
 def supports(outputs: Outputs, boxes: int) -> bool:
     """Whether the kernels take these: no float64, one dtype for all levels of an output, sizes that can be counted."""
-    for group in (outputs.classes, outputs.boxes, outputs.qualities):
-        kinds = {x.dtype for x in group}
-        if len(kinds) > 1 or torch.float64 in kinds:
-            return False
+    if not outputs.suit_triton():
+        return False
     cells = [x.shape[2] * x.shape[3] for x in outputs.classes]
     images, classes = outputs.classes[0].shape[:2]
-    countable = images * sum(cells) * max(classes // 128, 1) < MOST and max(cells) * max(classes, 4) < 2**30
-    return countable and images < MOST_IMAGES and boxes < MOST
+    countable = images * sum(cells) * max(classes // 128, 1) < EXACT and max(cells) * max(classes, 4) < 2**30
+    return countable and images < MOST_IMAGES and boxes < EXACT
 
 
 def launch(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gradients) -> tuple[Tensor, ...]:
@@ -81,7 +79,7 @@ def launch(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gr
     parts = torch.empty((programs + 2 * boxes) * images, dtype=torch.float32, device=classes[0].device)
     losses = tuple(parts.new_empty(()) for _ in range(3))
     columns = [x.shape[3] for x in classes]
-    levels: tuple[Sequence[float], ...] = (cells, *(_begins(x) for x in (cells, box_programs, class_programs)), columns)
+    levels: tuple[Sequence[float], ...] = (cells, *(begins(x) for x in (cells, box_programs, class_programs)), columns)
     levels = (*levels, settings.strides, settings.starts, settings.units)
     with torch.cuda.device_of(parts):
         if len(parts):
@@ -99,8 +97,8 @@ def launch(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gr
                 targets.positives,
                 targets.box_normalizer,
                 parts,
-                tuple(_floats(row) for row in levels),
-                _floats((sum(cells), boxes, len(targets.boxes))),
+                floats(*levels),
+                *floats((sum(cells), boxes, len(targets.boxes))),
                 float(settings.alpha),
                 float(settings.iou_smoothing),
                 FLOAT16_GAIN if classes[0].dtype == torch.float16 else 1.0,
@@ -128,7 +126,7 @@ def launch(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gr
 
 def supports_focal(logits: Tensor) -> bool:
     """Whether `launch_focal` takes these."""
-    return logits.dtype != torch.float64 and len(logits) < MOST and logits.numel() < 2**30
+    return logits.dtype != torch.float64 and len(logits) < EXACT and logits.numel() < 2**30
 
 
 def launch_focal(logits: Tensor, labels: Tensor, alpha: float, gamma: float, gradient: Tensor | None = None) -> Tensor:
@@ -146,8 +144,8 @@ def launch_focal(logits: Tensor, labels: Tensor, alpha: float, gamma: float, gra
                 labels.contiguous(),
                 *[None] * 4,
                 parts,
-                (_floats([len(logits)]), *[(0.0,)] * 7),
-                _floats((len(logits), 0, 0)),
+                floats([len(logits)], *[[0]] * 7),
+                *floats((len(logits), 0, 0)),
                 float(alpha),
                 0.0,
                 1.0,
@@ -185,7 +183,7 @@ def _add(
         scale_grad,
         positives,
         box_normalizer,
-        tuple(_floats(row) for row in zip(*ends, strict=True)),
+        floats(*zip(*ends, strict=True)),
         SUMS=len(ends),
         LOSSES=len(losses),
         BLOCK=ADD_BLOCK,
@@ -193,30 +191,21 @@ def _add(
     )
 
 
-def _begins(sizes: Iterable[int]) -> list[int]:
-    return list(accumulate(sizes, initial=0))[:-1]
-
-
-def _floats(numbers: Iterable[float]) -> tuple[float, ...]:
-    return tuple(float(number) for number in numbers)
-
-
 def variants() -> list[Variant]:
     """Five levels of 80 classes in both memory formats; of bfloat16 also without gradients, and what else there is."""
-    pointers = {"float32": "*fp32", "bfloat16": "*bf16", "float16": "*fp16"}
     levels = 5
     found = []
-    for dtype in pointers:
-        found.append(_variant("contiguous", dtype, pointers, levels, 80, False, "giou", 2.0, True))
-        found.append(_variant("channels-last", dtype, pointers, levels, 80, True, "giou", 2.0, True))
+    for dtype in POINTERS:
+        found.append(_variant("contiguous", dtype, levels, 80, False, "giou", 2.0, True))
+        found.append(_variant("channels-last", dtype, levels, 80, True, "giou", 2.0, True))
     for name, classes, last, kind, gamma, grad in (
         ("contiguous, no gradient", 80, False, "giou", 2.0, False),
         ("channels-last, no gradient", 80, True, "giou", 2.0, False),
         ("contiguous, 91 classes, -log IoU", 91, False, "iou", 2.0, True),
         ("channels-last, 91 classes, CIoU, gamma 1.5", 91, True, "ciou", 1.5, True),
     ):
-        found.append(_variant(name, "bfloat16", pointers, levels, classes, last, kind, gamma, grad))
-    found.append(_variant("focal loss alone", "bfloat16", pointers, 1, 80, True, "", 2.0, True))
+        found.append(_variant(name, "bfloat16", levels, classes, last, kind, gamma, grad))
+    found.append(_variant("focal loss alone", "bfloat16", 1, 80, True, "", 2.0, True))
     constants = {"SUMS": levels + 3, "LOSSES": 3, "BLOCK": ADD_BLOCK}
     signature: dict[str, Any] = {"p_parts": "*fp32", "p_losses": ("*fp32",) * 3}
     signature |= dict.fromkeys(("p_scale_grad", "p_positives", "p_normalizer"), "*fp32")
@@ -224,13 +213,12 @@ def variants() -> list[Variant]:
     aligned = tuple(name for name in signature if name != "ends")
     signature |= dict.fromkeys(constants, "constexpr")
     found.append(Variant(_detection_loss_add_kernel, "", "float32", signature, constants, aligned, ADD_WARPS))
-    return found + launch_backward.variants(pointers, levels)
+    return found + launch_backward.variants(levels)
 
 
 def _variant(
     name: str,
     dtype: str,
-    pointers: dict[str, str],
     levels: int,
     classes: int,
     last: bool,
@@ -239,7 +227,7 @@ def _variant(
     grad: bool,
 ) -> Variant:
     """The forward kernel; with kind "" as `launch_focal` launches it."""
-    pointer = pointers[dtype]
+    pointer = POINTERS[dtype]
     few = "*fp32" if dtype == "float16" else pointer
     tuples = {
         "p_classes": pointer,

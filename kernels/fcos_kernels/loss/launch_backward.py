@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fcos_kernels.common.variants import Variant
+from fcos_kernels.common.levels import floats
+from fcos_kernels.common.variants import POINTERS, Variant
 from fcos_kernels.loss.triton_backward import _detection_loss_bwd_kernel
 from fcos_kernels.loss.types import FLOAT16_GAIN
 
@@ -27,7 +28,7 @@ def launch(gradients: Sequence[Tensor], factors: Sequence[Tensor], positives: Te
                 tuple(gradients[place] for place in chosen),
                 tuple(factors[place] for place in chosen),
                 positives,
-                tuple(tuple(float(number) for number in row) for row in zip(*spans, strict=True)),
+                floats(*zip(*spans, strict=True)),
                 FLOAT16_GAIN,
                 TENSORS=len(chosen),
                 BLOCK=BLOCK,
@@ -36,10 +37,10 @@ def launch(gradients: Sequence[Tensor], factors: Sequence[Tensor], positives: Te
             )
 
 
-def variants(pointers: dict[str, str], levels: int) -> list[Variant]:
+def variants(levels: int) -> list[Variant]:
     """All gradients of a head of `levels` levels with a quality branch; of float16 those of the classes."""
     found = []
-    for dtype, pointer in pointers.items():
+    for dtype, pointer in POINTERS.items():
         tensors = levels if dtype == "float16" else 3 * levels
         constants = {"TENSORS": tensors, "BLOCK": BLOCK, "STEPS": STEPS}
         signature = {

@@ -31,12 +31,13 @@ from fcos_kernels.common.checks import (
     check_same_device,
     check_tensor,
 )
+from fcos_kernels.common.outputs import Outputs, activate
+from fcos_kernels.common.tensors import compute_dtype
 from fcos_kernels.loss import plain
 from fcos_kernels.loss.box import KINDS, box_loss
-from fcos_kernels.loss.focal import check_focal, compute_dtype, focal_loss
-from fcos_kernels.loss.plain import activate
+from fcos_kernels.loss.focal import check_focal, focal_loss
 from fcos_kernels.loss.scale import once, refuse_second_use, scale
-from fcos_kernels.loss.types import Gradients, Outputs, Settings, Targets
+from fcos_kernels.loss.types import Gradients, Settings, Targets
 
 __all__ = ["DetectionLosses", "activate", "box_loss", "detection_loss", "focal_loss"]
 

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from fcos_kernels.common.checks import check_labels, check_rows
 from fcos_kernels.common.locations import centerness, distances, positives_by_level, split_locations
+from fcos_kernels.common.outputs import Outputs, activate
+from fcos_kernels.common.tensors import compute_dtype
 from fcos_kernels.loss.box import box_terms
-from fcos_kernels.loss.focal import background_scratch, background_sum, compute_dtype, positive_terms
-from fcos_kernels.loss.types import FLOAT16_GAIN, MAX_DISTANCE, MAX_EXPONENT, Gradients, Outputs, Settings, Targets
+from fcos_kernels.loss.focal import background_scratch, background_sum, positive_terms
+from fcos_kernels.loss.types import FLOAT16_GAIN, Gradients, Settings, Targets
 
 
 def losses(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gradients) -> tuple[Tensor, ...]:
@@ -79,15 +81,6 @@ def losses(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gr
             _scatter(((q_P.sigmoid() - y_P) / positives.to(dtype))[:, None], counts, cells, gradients.qualities)
     quality_sum = quality_total.sum() / positives
     return (class_total / positives).to(dtype), box_total.to(dtype), quality_sum.to(dtype)
-
-
-def activate(scaled_outputs: Tensor, activation: str) -> tuple[Tensor, Tensor]:
-    """Distances in units from outputs times their scale, and the derivative; both float32 (float64), finite."""
-    if activation == "exp":
-        distance = scaled_outputs.clamp(max=MAX_EXPONENT).exp()
-        return distance, torch.where(scaled_outputs <= MAX_EXPONENT, distance, 0.0)
-    distance = scaled_outputs.clamp(0, MAX_DISTANCE)
-    return distance, ((scaled_outputs > 0) & (scaled_outputs <= MAX_DISTANCE)).to(distance.dtype)
 
 
 def _scatter(

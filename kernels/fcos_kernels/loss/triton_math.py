@@ -11,9 +11,8 @@ fused by name, as compilers differ in what they fuse unasked.
 import triton
 import triton.language as tl
 
-LOG2_E = tl.constexpr(1.4426950408889634)
-MAX_EXPONENT = tl.constexpr(40.0)
-MAX_DISTANCE = tl.constexpr(2.3538526683702e17)
+from fcos_kernels.common.triton_constants import LOG2_E, MAX_DISTANCE, MAX_EXPONENT
+
 IOU_FLOOR = tl.constexpr(1e-12)
 ALPHA_FLOOR = tl.constexpr(1e-7)
 SQUARE_FLOOR = tl.constexpr(1e-12)
@@ -86,7 +85,7 @@ def centerness(b_l, b_t, b_r, b_b):
 
 @triton.jit
 def box_terms(p_l, p_t, p_r, p_b, t_l, t_t, t_r, t_b, smoothing, KIND: tl.constexpr):
-    """Loss, its derivatives by the predicted l, t, r, b, and the plain IoU; `box_loss.box_terms` without tensors."""
+    """Loss, its derivatives by the predicted l, t, r, b, and the plain IoU; `box.box_terms` without tensors."""
     w, h, t_w, t_h = p_l + p_r, p_t + p_b, t_l + t_r, t_t + t_b
     shared_w = tl.minimum(p_l, t_l) + tl.minimum(p_r, t_r)
     shared_h = tl.minimum(p_t, t_t) + tl.minimum(p_b, t_b)

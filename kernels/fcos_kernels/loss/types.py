@@ -1,14 +1,13 @@
 """What the implementations of `detection_loss` take and give, and constants they share."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-MAX_EXPONENT = 40.0
-MAX_DISTANCE = math.exp(MAX_EXPONENT)
+from fcos_kernels.common.outputs import Outputs
+
 FLOAT16_GAIN = 2.0**13
 """float16 gradients wait unnormalised, times this, for the incoming gradient: divided by N_pos most would be 0."""
 
@@ -36,19 +35,6 @@ class Targets(NamedTuple):
     labels: Tensor
     positives: Tensor
     box_normalizer: Tensor
-
-
-class Outputs(NamedTuple):
-    """Of a head, level by level; no qualities where there is no branch."""
-
-    classes: list[Tensor]
-    boxes: list[Tensor]
-    qualities: list[Tensor]
-    scales: Tensor
-
-    def dense(self) -> "Outputs":
-        """All levels of an output in one memory format: as they are, or contiguous copies."""
-        return Outputs(_alike(self.classes), _alike(self.boxes), _alike(self.qualities), self.scales)
 
 
 class Gradients(NamedTuple):
@@ -80,16 +66,3 @@ class Gradients(NamedTuple):
     def flat(self) -> list[Tensor]:
         """Classes, boxes, qualities, scales."""
         return [*self.classes, *self.boxes, *self.qualities, *([] if self.scales is None else [self.scales])]
-
-
-def is_last(tensors: Sequence[Tensor]) -> bool:
-    """Whether dense tensors of one memory format are channels-last, and not contiguous as well."""
-    return not all(x.is_contiguous() for x in tensors)
-
-
-def _alike(tensors: list[Tensor]) -> list[Tensor]:
-    if all(x.is_contiguous() for x in tensors):
-        return tensors
-    if all(x.is_contiguous(memory_format=torch.channels_last) for x in tensors):
-        return tensors
-    return [x.contiguous() for x in tensors]

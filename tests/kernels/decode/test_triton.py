@@ -12,10 +12,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 pytest.importorskip("triton")
 
 from fcos_kernels.common import dispatch
+from fcos_kernels.common.outputs import Outputs
 from fcos_kernels.decode import launch as decode_launch
 from fcos_kernels.decode.op import _decode_padded, decode, decode_padded
 from fcos_kernels.decode.types import Rule
-from fcos_kernels.loss.types import Outputs
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LAYOUTS = [torch.contiguous_format, torch.channels_last]

@@ -111,7 +111,7 @@ def test_sizes_that_cannot_be_counted_go_to_plain_code(monkeypatch):
     assert kernel.supports([x])
     assert not kernel.supports([x.double()])
     assert not kernel.supports([x[:0], x[:, :0]])
-    monkeypatch.setattr(kernel, "MOST", 24)
+    monkeypatch.setattr(kernel, "EXACT", 24)
     assert not kernel.supports([x])
 
 

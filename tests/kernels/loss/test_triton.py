@@ -12,13 +12,14 @@ pytest.importorskip("triton")
 
 from fcos_kernels import reference
 from fcos_kernels.common import dispatch
+from fcos_kernels.common.outputs import Outputs
 from fcos_kernels.loss import launch as loss_launch
 from fcos_kernels.loss import launch_backward
 from fcos_kernels.loss import plain as loss_plain
 from fcos_kernels.loss import scale as loss_scale
 from fcos_kernels.loss.focal import _focal_loss, focal_loss
 from fcos_kernels.loss.op import _detection_loss, detection_loss
-from fcos_kernels.loss.types import FLOAT16_GAIN, Gradients, Outputs, Settings, Targets
+from fcos_kernels.loss.types import FLOAT16_GAIN, Gradients, Settings, Targets
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
