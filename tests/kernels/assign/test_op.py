@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from fcos_kernels import reference
-from fcos_kernels.assign import assign
+from fcos_kernels.assign import assign, reference
+from fcos_kernels.common.reference import centerness, locations
 
 INF = float("inf")
 PYRAMID = {
@@ -18,10 +18,10 @@ def test_normalizers_are_those_of_the_dense_rule():
     offsets = torch.tensor([0, 2, 2, 3])
     result = assign(BOXES, offsets, **PYRAMID)
     index, _ = reference.assign(BOXES, offsets, **PYRAMID)
-    where = reference.locations(PYRAMID["grids"], PYRAMID["strides"], PYRAMID["starts"])
+    where = locations(PYRAMID["grids"], PYRAMID["strides"], PYRAMID["starts"])
     image, location = (index >= 0).nonzero(as_tuple=True)
     box, place = BOXES[index[image, location]].double(), where[location, :2]
-    center = reference.centerness(torch.cat([place - box[:, :2], box[:, 2:] - place], dim=1))
+    center = centerness(torch.cat([place - box[:, :2], box[:, 2:] - place], dim=1))
     assert result.index.shape == (3, 20 * 24 + 10 * 12 + 5 * 6)
     assert (result.index[1] == -1).all()
     assert set(result.index[2].tolist()) == {-1, 2}

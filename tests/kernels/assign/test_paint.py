@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fcos_kernels.assign.paint
-from fcos_kernels import reference
-from fcos_kernels.assign import assign
+from fcos_kernels.assign import assign, reference
 from fcos_kernels.assign.paint import paint
 from fcos_kernels.assign.plain import assign_in_chunks
 

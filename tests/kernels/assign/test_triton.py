@@ -11,12 +11,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 pytest.importorskip("triton")
 
-from fcos_kernels import reference
 from fcos_kernels.assign import launch as assign_launch
-from fcos_kernels.assign import triton_assign
+from fcos_kernels.assign import reference, triton_assign
 from fcos_kernels.assign.op import _assign, assign
 from fcos_kernels.assign.paint import paint
 from fcos_kernels.common import dispatch
+from fcos_kernels.common.reference import centerness, locations
 
 INF = float("inf")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -86,10 +86,10 @@ def launched(boxes, offsets, *, device=DEVICE, **problem):
 
 
 def center_sum(index, boxes, grids, strides, starts):
-    where = reference.locations(grids, strides, starts)
+    where = locations(grids, strides, starts)
     image, location = (index >= 0).nonzero(as_tuple=True)
     box, place = boxes[index[image, location].long()].double(), where[location, :2]
-    return reference.centerness(torch.cat([place - box[:, :2], box[:, 2:] - place], dim=1)).sum()
+    return centerness(torch.cat([place - box[:, :2], box[:, 2:] - place], dim=1)).sum()
 
 
 @settings(deadline=None, max_examples=80)

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcos_kernels.decode import Rule, decode
+from fcos_kernels.common.outputs import Outputs
+from fcos_kernels.decode import Rule, decode, reference
 
 GRIDS, STRIDES, STARTS = [(6, 7), (3, 4)], [8, 16], [4, 8]
 UNITS = [8.0, 1.0]
@@ -29,64 +30,24 @@ def head_outputs(seed=0, dtype=torch.float32, memory_format=torch.contiguous_for
 
 
 def run(outputs, sizes=SIZES, **choices):
+    return decode(*outputs, sizes, rule_of(**choices))
+
+
+def rule_of(**choices):
     geometry = {"strides": STRIDES, "starts": STARTS, "units": UNITS}
-    return decode(*outputs, sizes, Rule(**{**geometry, **DEFAULTS, **choices}))
-
-
-def rank_of(row, rank_by):
-    return row["p"] * row["q"] if rank_by == "score" else row["p"]
-
-
-def one_by_one(
-    outputs, activation, quality, threshold, threshold_on="class", rank_by="score", score="sqrt", candidates=1000
-):
-    """Rows (image, level, location, label, score, box), pair by pair in Python floats."""
-    classes, boxes, qualities, scales = [
-        [x.double() for x in part] if isinstance(part, list) else part.double() for part in outputs
-    ]
-    found = []
-    for image in range(classes[0].shape[0]):
-        before = 0
-        for level, (rows, columns) in enumerate(GRIDS):
-            pairs = []
-            for location in range(rows * columns):
-                y, x = divmod(location, columns)
-                raw = (boxes[level][image, :, y, x] * scales[level]).tolist()
-                sides = [math.exp(v) if activation == "exp" else max(v, 0.0) for v in raw]
-                if quality in ("centerness", "iou"):
-                    q = 1 / (1 + math.exp(-qualities[level][image, 0, y, x].item()))
-                elif quality == "from_box":
-                    l, t, r, b = sides  # noqa: E741
-                    q = math.sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)) if max(l, r) and max(t, b) else 0.0
-                else:
-                    q = 1.0
-                cx, cy = STARTS[level] + x * STRIDES[level], STARTS[level] + y * STRIDES[level]
-                l, t, r, b = [side * UNITS[level] for side in sides]  # noqa: E741
-                height, width = SIZES[image].tolist()
-                corners = [(cx - l, width), (cy - t, height), (cx + r, width), (cy + b, height)]
-                box = [min(max(v, 0.0), float(limit)) for v, limit in corners]
-                for label in range(CLASSES):
-                    p = 1 / (1 + math.exp(-classes[level][image, label, y, x].item()))
-                    value = math.sqrt(p * q) if score == "sqrt" and quality != "none" else p * q
-                    if (p if threshold_on == "class" else value) > threshold:
-                        row = {"p": p, "q": q, "image": image, "level": level, "label": label, "score": value}
-                        pairs.append({**row, "location": before + location, "box": box})
-            pairs.sort(key=lambda row: (-rank_of(row, rank_by), row["location"], row["label"]))
-            found += pairs[:candidates]
-            before += rows * columns
-    return found
+    return Rule(**{**geometry, **DEFAULTS, **choices})
 
 
 def check_equal(outputs, **choices):
     result = run(outputs, **choices)
-    wanted = one_by_one(outputs, **{**DEFAULTS, **choices})
-    assert result.image.tolist() == [row["image"] for row in wanted]
-    assert result.level.tolist() == [row["level"] for row in wanted]
-    assert result.location.tolist() == [row["location"] for row in wanted]
-    assert result.labels.tolist() == [row["label"] for row in wanted]
-    scores = torch.tensor([row["score"] for row in wanted])
+    wanted = reference.decode(Outputs(*outputs), SIZES, rule_of(**choices))
+    assert result.image.tolist() == [row.image for row in wanted]
+    assert result.level.tolist() == [row.level for row in wanted]
+    assert result.location.tolist() == [row.location for row in wanted]
+    assert result.labels.tolist() == [row.label for row in wanted]
+    scores = torch.tensor([row.score for row in wanted])
     torch.testing.assert_close(result.scores, scores, rtol=1e-5, atol=1e-6)
-    boxes = torch.tensor([row["box"] for row in wanted]).reshape(-1, 4)
+    boxes = torch.tensor([row.box for row in wanted]).reshape(-1, 4)
     torch.testing.assert_close(result.boxes, boxes, rtol=1e-5, atol=1e-4)
     return result
 

@@ -14,6 +14,7 @@ pytest.importorskip("triton")
 from fcos_kernels.common import dispatch
 from fcos_kernels.common.outputs import Outputs
 from fcos_kernels.decode import launch as decode_launch
+from fcos_kernels.decode import reference
 from fcos_kernels.decode.op import _decode_padded, decode, decode_padded
 from fcos_kernels.decode.types import Rule
 
@@ -66,40 +67,6 @@ def poisoned_memory(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "new_empty", lambda *x, **how: poison(made_new(*x, **how)))
 
 
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def dense(outputs, sizes, rule, level, image):
-    """Of one level and image in float64: rank [L, C], score [L, C], whether they are candidates, boxes [L, 4]."""
-
-    def array(x):
-        return x[level][image].detach().cpu().double().permute(1, 2, 0).flatten(0, 1).numpy()
-
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        p = sigmoid(array(outputs.classes))
-        raw = array(outputs.boxes) * float(outputs.scales[level])
-        sides = np.exp(np.minimum(raw, 40)) if rule.activation == "exp" else np.clip(raw, 0, math.exp(40))
-        if rule.quality == "none":
-            q = np.ones((len(p), 1))
-        elif rule.quality == "from_box":
-            l, t, r, b = sides.T  # noqa: E741
-            ratio = np.minimum(l, r) / np.maximum(l, r) * np.minimum(t, b) / np.maximum(t, b)
-            q = np.sqrt(np.nan_to_num(ratio))[:, None]
-        else:
-            q = sigmoid(array(outputs.qualities))
-        score = np.sqrt(p * q) if rule.score == "sqrt" and rule.quality != "none" else p * q
-        held = p if rule.threshold_on == "class" else score
-    height, width = sizes[image].tolist()
-    columns = outputs.classes[level].shape[3]
-    y, x = np.divmod(np.arange(len(p)), max(columns, 1))
-    centre = np.stack([x, y], axis=1) * rule.strides[level] + rule.starts[level]
-    far = sides * rule.units[level]
-    boxes = np.concatenate([centre - far[:, :2], centre + far[:, 2:]], axis=1)
-    boxes = np.clip(boxes, 0, [width, height, width, height])
-    return p * q if rule.rank_by == "score" else p, score, held > rule.threshold, boxes
-
-
 def check(outputs, sizes, rule=DEFAULTS, found=None):
     found = run(outputs, sizes, rule) if found is None else found
     most = [min(rule.candidates, x[0].numel()) for x in outputs.classes]
@@ -111,7 +78,7 @@ def check(outputs, sizes, rule=DEFAULTS, found=None):
         column, before = 0, 0
         for level, logits in enumerate(outputs.classes):
             own = slice(column, column + most[level])
-            rank, score, may, box = dense(outputs, sizes, rule, level, image)
+            rank, score, may, box = reference.of_level(outputs, sizes, rule, level, image)
             count = min(int(may.sum()), most[level])
             assert (levels[image, own] == level).all()
             assert (scores[image, own] >= 0).tolist() == [True] * count + [False] * (most[level] - count)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
-from fcos_kernels import reference
+from fcos_kernels.loss import reference
 from fcos_kernels.loss.box import box_loss
 from fcos_kernels.loss.focal import focal_loss
 

@@ -3,9 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcos_kernels import reference
 from fcos_kernels.assign import assign
-from fcos_kernels.loss import detection_loss
+from fcos_kernels.loss import detection_loss, reference
 from fcos_kernels.loss import focal as focal_module
 
 INF = float("inf")

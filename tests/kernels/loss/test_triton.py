@@ -10,11 +10,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 pytest.importorskip("triton")
 
-from fcos_kernels import reference
 from fcos_kernels.common import dispatch
 from fcos_kernels.common.outputs import Outputs
 from fcos_kernels.loss import launch as loss_launch
-from fcos_kernels.loss import launch_backward
+from fcos_kernels.loss import launch_backward, reference
 from fcos_kernels.loss import plain as loss_plain
 from fcos_kernels.loss import scale as loss_scale
 from fcos_kernels.loss.focal import _focal_loss, focal_loss

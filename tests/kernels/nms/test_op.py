@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcos_kernels import reference
-from fcos_kernels.nms import batched_nms, nms
+from fcos_kernels.nms import batched_nms, nms, reference
 from fcos_kernels.nms import plain as nms_plain
 
 corner = st.integers(0, 12).map(float)
