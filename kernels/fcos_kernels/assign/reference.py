@@ -1,4 +1,4 @@
-"""The assignment once more, straight from its definition: dense, small inputs only. Tests hold the others against it."""
+"""The assignment once more, straight from its definition: dense, small inputs only. Tests hold the others to it."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Decoding once more, straight from its definition, float64, in NumPy. What tests hold the others against."""
+"""Decoding once more, straight from its definition, float64, in NumPy. Tests hold the others to it."""
 
 import math
 from typing import NamedTuple

@@ -26,7 +26,6 @@ from fcos_kernels.common import dispatch
 from fcos_kernels.common.checks import LOGIT_DTYPES, check_positive, check_same_device, check_tensor, check_whole
 from fcos_kernels.common.tensors import alike, compute_dtype, dense, is_last, memory_format
 from fcos_kernels.group_norm_relu import plain
-from fcos_kernels.group_norm_relu.plain import affine, each_channel, input_slopes
 
 Found = tuple[list[Tensor], Tensor, Tensor]
 
@@ -83,10 +82,7 @@ def _group_norm_relu(inputs: list[Tensor], weight: Tensor, bias: Tensor, groups:
     if kernel:
         with torch.cuda.device_of(inputs[0]):
             return kernel.forward(inputs, weight.contiguous(), bias.contiguous(), groups, eps, last)
-    dtype = compute_dtype(inputs[0])
-    found = [_level_forward(x, weight.to(dtype), bias.to(dtype), groups, eps) for x in inputs]
-    outputs, means, rstds = zip(*found, strict=True)
-    return list(outputs), torch.stack(means), torch.stack(rstds)
+    return plain.forward(inputs, weight, bias, groups, eps)
 
 
 @torch.library.custom_op("fcos_kernels::group_norm_relu_backward", mutates_args=())
@@ -108,13 +104,7 @@ def _group_norm_relu_backward(
         with torch.cuda.device_of(inputs[0]):
             gradients, by_weight, by_bias = kernel.backward(incoming, inputs, *affine, mean, rstd, last)
     else:
-        affine = weight.to(mean.dtype), bias.to(mean.dtype)
-        levels = zip(incoming, inputs, mean.unbind(), rstd.unbind(), strict=True)
-        found = [
-            _level_backward(dy, x, *affine, level_mean, level_rstd, eps) for dy, x, level_mean, level_rstd in levels
-        ]
-        gradients = [dx for dx, _, _ in found]
-        by_weight, by_bias = (torch.stack([each[which] for each in found]).sum(0) for which in (1, 2))
+        gradients, by_weight, by_bias = plain.backward(incoming, inputs, weight, bias, mean, rstd, eps)
     return gradients, by_weight.to(weight.dtype), by_bias.to(bias.dtype)
 
 
@@ -153,55 +143,6 @@ def _derive(ctx: Any, incoming: list[Tensor | None], *statistics: Tensor | None)
 
 
 _group_norm_relu.register_autograd(_derive, setup_context=_setup_context)
-
-
-def _level_forward(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Output, mean and rstd [N, G] of one level; an empty one has none of it."""
-    if not x.numel():
-        mean, rstd = weight.new_zeros(2, len(x), groups).unbind()
-        return torch.empty_like(x), mean, rstd
-    forward = plain.forward if x.device.type == "cpu" else _plain_forward
-    return forward(x, weight, bias, groups, eps)
-
-
-def _level_backward(
-    incoming: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of one level's x, weight and bias."""
-    if not x.numel():
-        return torch.empty_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
-    if x.device.type == "cpu":
-        return plain.backward(incoming, x, weight, bias, mean, rstd, eps)
-    return _plain_backward(incoming, x, weight, bias, mean, rstd)
-
-
-def _plain_forward(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """For devices without kernels: straight from the formula."""
-    grouped = x.to(weight.dtype).reshape(len(x), groups, -1)
-    mean = grouped.mean(2)
-    variance = (grouped - mean[:, :, None]).square().mean(2)
-    rstd = (variance + eps).rsqrt()
-    _, y = _plain(x, weight, bias, mean, rstd)
-    return torch.empty_like(x).copy_(y.relu_()), mean, rstd
-
-
-def _plain_backward(
-    incoming: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    xhat, y = _plain(x, weight, bias, mean, rstd)
-    passed = incoming.to(y.dtype).masked_fill(y.to(x.dtype) <= 0, 0.0)
-    by_weight, by_bias = (passed * xhat).sum((2, 3)), passed.sum((2, 3))
-    slope, offset = input_slopes(by_weight, by_bias, weight, mean, rstd, x[0].numel())
-    scale, _ = affine(weight, bias, mean, rstd)
-    dx = passed * scale[:, :, None, None] + x * slope[:, :, None, None] + offset[:, :, None, None]
-    return torch.empty_like(x).copy_(dx), by_weight.sum(0), by_bias.sum(0)
-
-
-def _plain(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
-    """xhat and the output before the ReLU."""
-    centre, scale = (each_channel(values, x.shape[1])[:, :, None, None] for values in (mean, rstd))
-    xhat = (x - centre) * scale
-    return xhat, xhat * weight[:, None, None] + bias[:, None, None]
 
 
 def _kernels(inputs: Sequence[Tensor]) -> ModuleType | None:

@@ -1,4 +1,4 @@
-"""GroupNorm and ReLU once more, straight from the formula, float64. What tests hold the others against."""
+"""GroupNorm and ReLU once more, straight from the formula, float64. Tests hold the others to it."""
 
 from collections.abc import Sequence
 

@@ -11,7 +11,7 @@ from fcos_kernels.common.locations import centerness, distances, positives_by_le
 from fcos_kernels.common.outputs import Outputs, activate
 from fcos_kernels.common.tensors import compute_dtype
 from fcos_kernels.loss.box import box_terms
-from fcos_kernels.loss.focal import background_scratch, background_sum, positive_terms
+from fcos_kernels.loss.plain_focal import background_scratch, background_sum, positive_terms
 from fcos_kernels.loss.types import FLOAT16_GAIN, Gradients, Settings, Targets
 
 

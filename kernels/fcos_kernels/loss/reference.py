@@ -1,4 +1,4 @@
-"""The losses once more, straight from their definitions: dense, small inputs only. What tests hold the others against.
+"""The losses once more, straight from their definitions: dense, small inputs only. Tests hold the others to it.
 
 No float tricks, no closed-form gradients: autograd differentiates. In the dtype of the arguments: float64 where that is
 the question.

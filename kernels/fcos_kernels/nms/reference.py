@@ -1,4 +1,4 @@
-"""Suppression once more, straight from its definition: small inputs only. What tests hold the others against."""
+"""Suppression once more, straight from its definition: small inputs only. Tests hold the others to it."""
 
 import torch
 from torch import Tensor

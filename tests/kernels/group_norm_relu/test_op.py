@@ -5,8 +5,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from fcos_kernels.common import dispatch
-from fcos_kernels.group_norm_relu import plain as group_norm_relu_cpu
-from fcos_kernels.group_norm_relu import reference
+from fcos_kernels.group_norm_relu import native, reference
 from fcos_kernels.group_norm_relu.op import _group_norm_relu, _group_norm_relu_backward, group_norm_relu
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -74,9 +73,9 @@ def test_channels_and_groups(channels, groups, dtype, memory_format):
 def as_if_large(monkeypatch, chunk):
     """The ways of large tensors for small ones."""
     for limit in ("SMALL", "SMALL_IMAGE"):
-        monkeypatch.setattr(group_norm_relu_cpu, limit, 0)
+        monkeypatch.setattr(native, limit, 0)
     for limit in ("CHUNK", "CONTIGUOUS_CHUNK"):
-        monkeypatch.setattr(group_norm_relu_cpu, limit, chunk)
+        monkeypatch.setattr(native, limit, chunk)
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)
@@ -223,15 +222,15 @@ def test_gradcheck(memory_format):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_plain_formula(dtype, memory_format):
     """What runs on a GPU without Triton."""
-    from fcos_kernels.group_norm_relu.op import _plain_backward, _plain_forward
+    from fcos_kernels.group_norm_relu.plain import formula_backward, formula_forward
 
     inputs, weight, bias = parts(dtype=dtype, memory_format=memory_format)
     wanted_outputs, wanted_gradients = exact(inputs, weight, bias)
     tolerance = {"rtol": TOLERANCE[dtype], "atol": 3 * TOLERANCE[dtype]}
     with torch.no_grad():
         for x, dy, wanted, slope in zip(inputs, incoming_like(inputs), wanted_outputs, wanted_gradients, strict=False):
-            y, mean, rstd = _plain_forward(x, weight, bias, 4, 1e-5)
-            dx, _, _ = _plain_backward(dy, x, weight, bias, mean, rstd)
+            y, mean, rstd = formula_forward(x, weight, bias, 4, 1e-5)
+            dx, _, _ = formula_backward(dy, x, weight, bias, mean, rstd)
             assert (y.stride(), dx.stride()) == (x.stride(), x.stride())
             torch.testing.assert_close(y.double(), wanted, **tolerance)
             torch.testing.assert_close(dx.double(), slope, **tolerance)

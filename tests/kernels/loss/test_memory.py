@@ -6,7 +6,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from fcos_kernels.assign import assign
 from fcos_kernels.loss import detection_loss
-from fcos_kernels.loss.focal import CPU_CHUNK_PER_THREAD
+from fcos_kernels.loss.plain_focal import CPU_CHUNK_PER_THREAD
 
 IMAGES, CLASSES = 4, 80
 GRIDS = [(64, 96), (32, 48), (16, 24), (8, 12), (4, 6)]

@@ -4,8 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcos_kernels.assign import assign
-from fcos_kernels.loss import detection_loss, reference
-from fcos_kernels.loss import focal as focal_module
+from fcos_kernels.loss import detection_loss, plain_focal, reference
 
 INF = float("inf")
 GRIDS, STRIDES, STARTS = [(9, 11), (5, 6), (3, 3)], [8, 16, 32], [4, 8, 16]
@@ -212,7 +211,7 @@ def test_mixed_extremes_of_classification_equal_the_exact_ones():
 
 def test_several_chunks_equal_one(monkeypatch):
     whole = run(detection_loss, head_outputs(), assignment())
-    monkeypatch.setattr(focal_module, "CPU_CHUNK_PER_THREAD", 100)
+    monkeypatch.setattr(plain_focal, "CPU_CHUNK_PER_THREAD", 100)
     check_equal(head_outputs(), assignment())
     torch.testing.assert_close(run(detection_loss, head_outputs(), assignment()), whole)
 
