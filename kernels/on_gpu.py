@@ -29,20 +29,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fcos_kernels.ops import OPS
+
 ROOT = Path(__file__).resolve().parent.parent
 GATE_FAILED, NO_GPU = 5, 4
 TAIL_LINES = 12
 VERSIONS = ("torch", "triton", "torchvision", "numpy")
-SANITIZED = (
-    "assign/test_triton.py::test_ends_of_ranges_are_met_exactly",
-    "assign/test_triton.py::test_without_candidates_and_twice_bit_for_bit",
-    "loss/test_triton.py::test_every_size",
-    "loss/test_triton.py::test_scaling_in_place",
-    "group_norm_relu/test_triton.py::test_values_and_gradients",
-    "decode/test_triton.py::test_every_size",
-    "nms/test_triton.py::test_values_around_the_edges_of_words_and_tiles",
-)
-"""Tests that launch every kernel once or more, with sizes that fill no block: a sanitizer slows them down tenfold."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +90,7 @@ def steps(work: Path, data: Path) -> list[Step]:
 
 def _sanitizer(tool: str, limit: int) -> Step:
     """Without PyTorch's cache, so that every tensor has bounds of its own."""
-    tests = [f"tests/kernels/{name}" for name in SANITIZED]
+    tests = [f"tests/kernels/{op.folder}/test_triton.py::{name}" for op in OPS for name in op.sanitized]
     command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", sys.executable, "-m", "pytest", *tests]
     environment = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     return Step(tool, [*command, "-q"], limit, needs="compute-sanitizer", environment=environment)

@@ -139,7 +139,7 @@ def test_the_statistics_know_no_network(other):
 def test_kernels_know_nothing_of_the_toolkit():
     allowed = {"torch", "numpy", "triton", "fcos_kernels"} | sys.stdlib_module_names
     # The benchmark times torchvision's ops where it can be imported.
-    also = {"fcos_kernels.bench.cases": {"torchvision"}}
+    also = {"fcos_kernels.bench.torchvision_ops": {"torchvision"}}
     wrong = [
         f"{m} imports {name}"
         for m, path in KERNELS.items()

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fcos_kernels.common.variants import Variant
+from fcos_kernels.ops import OPS
 
-MODULES = ("assign.launch", "loss.launch", "group_norm_relu.launch", "decode.launch", "nms.launch")
 TARGETS: dict[str, tuple[str, int | str, int]] = {
     "sm_80": ("cuda", 80, 32),
     "sm_90": ("cuda", 90, 32),
@@ -91,7 +91,7 @@ def compile_all(targets: Sequence[str], kernel: str = "") -> Iterator[Compiled]:
 
 def all_variants() -> list[Variant]:
     """The variants of all ops. Imports triton."""
-    modules = (importlib.import_module(f"fcos_kernels.{name}") for name in MODULES)
+    modules = (importlib.import_module(f"fcos_kernels.{op.folder}.launch") for op in OPS)
     return [variant for module in modules for variant in module.variants()]
 
 

@@ -5,7 +5,7 @@ import torch
 
 from fcos_kernels import aot
 from fcos_kernels.bench import __main__ as command
-from fcos_kernels.bench import cases, table, timing
+from fcos_kernels.bench import eager, problems, table, timing
 
 CPU = torch.device("cpu")
 
@@ -13,8 +13,8 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def small(monkeypatch):
     """One small size, and a copy that is quick to measure."""
-    size = cases.Size("small", 2, 96, 128, 3)
-    monkeypatch.setattr(cases, "sizes", lambda device: [size, size])
+    size = problems.Size("small", 2, 96, 128, 3)
+    monkeypatch.setattr(problems, "sizes", lambda device: [size, size])
     monkeypatch.setitem(timing.COPY_BYTES, "cpu", 1 << 16)
     return size
 
@@ -27,7 +27,7 @@ def test_every_op_is_right_and_timed(small, tmp_path, capsys):
     file = tmp_path / "figures.json"
     assert run("--json", str(file)) == 0
     found = json.loads(file.read_text())
-    assert {result["op"] for result in found["results"]} == set(cases.CASES)
+    assert {result["op"] for result in found["results"]} == set(command.CASES)
     assert found["machine"]["copy_gb_per_s"] > 0
     for result in found["results"]:
         assert {"ours", "eager"} <= set(result["ms"])
@@ -37,8 +37,8 @@ def test_every_op_is_right_and_timed(small, tmp_path, capsys):
 
 
 def test_wrong_numbers_are_not_timed(small, monkeypatch, tmp_path, capsys):
-    right = cases.eager.assign
-    monkeypatch.setattr(cases.eager, "assign", lambda *arguments: right(*arguments).clamp(max=0))
+    right = eager.assign
+    monkeypatch.setattr(eager, "assign", lambda *arguments: right(*arguments).clamp(max=0))
     file = tmp_path / "figures.json"
     assert run("assign", "--json", str(file)) == 5
     assert "WRONG NUMBERS, not timed" in capsys.readouterr().err
@@ -56,9 +56,9 @@ def test_mistakes(small, arguments, said, capsys):
 
 def test_bytes_of_a_coco_step():
     """docs/method.md, What it costs: 115 MB for bfloat16 logits and their gradient, 1.4 MB of indices."""
-    size = cases.Size("COCO", 16, 800, 1344, 7.3)
+    size = problems.Size("COCO", 16, 800, 1344, 7.3)
     assert size.locations == 22_400
-    logits = 2 * 2 * size.images * size.locations * cases.CLASSES
+    logits = 2 * 2 * size.images * size.locations * problems.CLASSES
     assert logits == pytest.approx(115e6, rel=0.01)
     assert 4 * size.images * size.locations == pytest.approx(1.4e6, rel=0.03)
 

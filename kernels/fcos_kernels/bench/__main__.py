@@ -5,19 +5,23 @@ import datetime
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fcos_kernels.bench.cases import CASES, Case
+from fcos_kernels.bench.case import Case
 from fcos_kernels.bench.machine import processor
 from fcos_kernels.bench.timing import as_graph, copy_bandwidth, time_all
 from fcos_kernels.common import dispatch
+from fcos_kernels.ops import OPS
 
 WRONG_NUMBERS = 5
+CASES = {op.name: op.folder for op in OPS} | {"postprocess": "postprocess"}
+"""What can be timed, each op and all that follows the network, and the module of this package that has its cases."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     results, wrong = [], 0
     for op in options.ops or CASES:
-        for case in CASES[op](device, with_compile):
+        for case in cases_of(op, device, with_compile):
             if options.only not in case.size:
                 continue
             try:
@@ -63,6 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json is not None:
         options.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
     return WRONG_NUMBERS if wrong else 0
+
+
+def cases_of(op: str, device: torch.device, with_compile: bool) -> Iterator[Case]:
+    """The cases of one of CASES."""
+    found: Iterator[Case] = import_module(f"fcos_kernels.bench.{CASES[op]}").cases(device, with_compile)
+    return found
 
 
 def measure(case: Case, device: torch.device, bandwidth: float, seconds: float) -> dict[str, Any]:

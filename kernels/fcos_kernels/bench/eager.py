@@ -128,3 +128,21 @@ def detection_loss(
 def group_norm_relu(inputs: Sequence[Tensor], weight: Tensor, bias: Tensor, groups: int = 32) -> list[Tensor]:
     """GroupNorm and ReLU, level by level."""
     return [F.relu(F.group_norm(x, groups, weight.to(x.dtype), bias.to(x.dtype))) for x in inputs]
+
+
+def nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, most: int) -> Tensor:
+    """Rows kept of one image, at most `most`: one kept box after another against all that is left."""
+    left = scores.argsort(descending=True, stable=True)
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    kept: list[Tensor] = []
+    while len(left) and len(kept) < most:
+        best, left = left[0], left[1:]
+        kept.append(best)
+        corner, other = (
+            torch.maximum(boxes[best, :2], boxes[left, :2]),
+            torch.minimum(boxes[best, 2:], boxes[left, 2:]),
+        )
+        shared = (other - corner).clamp(min=0).prod(1)
+        overlaps = shared / (area[best] + area[left] - shared) > threshold
+        left = left[~(overlaps & (labels[left] == labels[best]))]
+    return torch.stack(kept)

@@ -1,123 +1,44 @@
-"""The cases of `decode`, from the head's outputs of a batch to scored boxes, and of all that follows the network.
+"""The cases of all that follows the network: decoding, suppression, and the best 100 of each image gathered.
 
-The rival is the structure of torchvision's FCOS (`postprocess_detections`) in our own words: image by image and level
-by level, scores of all pairs, threshold, top k, boxes of the chosen; then suppression, of each image.
+Rivals: decoding as in `decode.py`, then suppression of each image, in eager PyTorch and by torchvision.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fcos_kernels.bench import cases
-from fcos_kernels.bench.cases import CLASSES, STARTS, STRIDES, Case, Size, torchvision_nms
-from fcos_kernels.bench.nms_cases import MOST, greedy
-from fcos_kernels.bench.nms_cases import THRESHOLD as IOU
+from fcos_kernels.bench import decode, eager, torchvision_ops
+from fcos_kernels.bench.case import Case
+from fcos_kernels.bench.nms import MOST, THRESHOLD
+from fcos_kernels.bench.problems import Size
 from fcos_kernels.bench.timing import Work
-from fcos_kernels.decode import PaddedCandidates, Rule, decode_padded
+from fcos_kernels.decode import decode_padded
 from fcos_kernels.nms import batched_nms
 
-THRESHOLD, CANDIDATES = 0.05, 1000
-RULE = Rule(STRIDES, STARTS, STRIDES, "relu", "centerness", THRESHOLD, candidates=CANDIDATES)
 BYTES_OF_A_DETECTION = 4 * 4 + 4 + 4
 
 
-class _Outputs(NamedTuple):
-    """Of a head whose logits look trained: 2 objects in 100 locations of the finest level."""
-
-    classes: list[Tensor]
-    distances: list[Tensor]
-    quality: list[Tensor]
-    scales: Tensor
-    shapes: Tensor
-
-
-class _Found(NamedTuple):
-    """Candidates of one image [K], and the largest score that a level may have cut."""
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    cut: Tensor
-
-
-def decode_cases(device: torch.device, with_compile: bool) -> Iterator[Case]:
-    """Decoding of a batch."""
-    for size, dtype in _sizes(device):
-        yield _decode_case(size, dtype, device)
-
-
-def postprocess_cases(device: torch.device, with_compile: bool) -> Iterator[Case]:
+def cases(device: torch.device, with_compile: bool) -> Iterator[Case]:
     """All that follows the network: decoding, suppression, and the best 100 of each image gathered."""
-    for size, dtype in _sizes(device):
+    for size, dtype in decode.sizes(device):
         yield _postprocess_case(size, dtype, device)
 
 
-def _sizes(device: torch.device) -> Iterator[tuple[Size, torch.dtype]]:
-    for size in cases.sizes(device)[:2]:
-        for dtype in (torch.bfloat16, torch.float32):
-            yield size, dtype
-
-
-def _outputs(size: Size, dtype: torch.dtype, device: torch.device) -> _Outputs:
-    rng = torch.Generator().manual_seed(3)
-
-    def outputs(channels: int, shift: float, spread: float) -> list[Tensor]:
-        made = (torch.randn(size.images, channels, *grid, generator=rng) * spread + shift for grid in size.grids)
-        return [x.to(device, dtype).contiguous(memory_format=torch.channels_last) for x in made]
-
-    classes, distances, quality = outputs(CLASSES, -6.0, 1.0), outputs(4, 3.0, 0.4), outputs(1, 0.0, 1.0)
-    for logits in classes:
-        hot = torch.rand(size.images, 1, *logits.shape[2:], generator=rng) < 0.02
-        label = torch.randint(CLASSES, hot.shape, generator=rng)
-        lifted = torch.zeros(logits.shape, dtype=torch.bool).scatter_(1, label, hot)
-        logits += lifted.to(device) * 5
-    shapes = torch.tensor([[size.height, size.width]] * size.images, device=device)
-    return _Outputs(classes, distances, quality, torch.ones(len(STRIDES), device=device), shapes)
-
-
-def _decode_case(size: Size, dtype: torch.dtype, device: torch.device) -> Case:
-    outputs = _outputs(size, dtype, device)
-
-    def ours() -> PaddedCandidates:
-        return decode_padded(*outputs, RULE)
-
-    def usual() -> list[_Found]:
-        return [_image(outputs, image, size) for image in range(size.images)]
-
-    def compare() -> None:
-        found = ours()
-        for image, (boxes, scores, _, cut) in enumerate(usual()):
-            own = found.scores[image]
-            mine, theirs = own[own >= 0].sort().values, scores.sort().values
-            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=0)
-            # equal scores may come in any order, and any of those at the cut of a level may be left out
-            sure = cut * (1 + 1e-5)
-            sums = [
-                (b[s > sure].double() * s[s > sure, None]).sum(0)
-                for b, s in ((found.boxes[image], own), (boxes, scores))
-            ]
-            torch.testing.assert_close(*sums, rtol=1e-5, atol=1e-3)
-
-    rivals: dict[str, Work] = {"eager": usual}
-    return Case("decode", _name(size, dtype), _bytes(outputs), ours, compare, rivals)
-
-
 def _postprocess_case(size: Size, dtype: torch.dtype, device: torch.device) -> Case:
-    outputs = _outputs(size, dtype, device)
+    outputs = decode.head_outputs(size, dtype, device)
 
     def ours() -> tuple[Tensor, Tensor, Tensor]:
-        found = decode_padded(*outputs, RULE)
-        rows = batched_nms(found.boxes, found.scores, found.labels, IOU, MOST)
+        found = decode_padded(*outputs, decode.RULE)
+        rows = batched_nms(found.boxes, found.scores, found.labels, THRESHOLD, MOST)
         place = rows.clamp(min=0)
         boxes = found.boxes.gather(1, place[:, :, None].expand(-1, -1, 4))
         scores = found.scores.gather(1, place).masked_fill_(rows < 0, -1.0)
         return boxes, scores, found.labels.gather(1, place)
 
     def usual() -> list[tuple[Tensor, ...]]:
-        found = (_image(outputs, image, size) for image in range(size.images))
-        return [tuple(x[greedy(*one[:3])] for x in one[:3]) for one in found]
+        found = (decode.of_image(outputs, image, size) for image in range(size.images))
+        return [tuple(x[eager.nms(*one[:3], THRESHOLD, MOST)] for x in one[:3]) for one in found]
 
     def compare() -> None:
         _, scores, _ = ours()
@@ -127,46 +48,14 @@ def _postprocess_case(size: Size, dtype: torch.dtype, device: torch.device) -> C
             assert int((mine >= 0).sum()) == len(theirs)
 
     rivals: dict[str, Work] = {"eager": usual}
-    theirs = torchvision_nms()
+    theirs = torchvision_ops.nms()
     if theirs is not None:
 
-        def suppressed(one: _Found) -> tuple[Tensor, ...]:
-            kept = theirs(*one[:3], IOU)[:MOST]
-            return tuple(x[kept] for x in one[:3])
+        def suppressed(image: int) -> tuple[Tensor, ...]:
+            found = decode.of_image(outputs, image, size)
+            kept = theirs(*found[:3], THRESHOLD)[:MOST]
+            return tuple(x[kept] for x in found[:3])
 
-        rivals["torchvision"] = lambda: [suppressed(_image(outputs, image, size)) for image in range(size.images)]
-    moved = _bytes(outputs) + size.images * MOST * BYTES_OF_A_DETECTION
-    return Case("postprocess", _name(size, dtype), moved, ours, compare, rivals)
-
-
-def _name(size: Size, dtype: torch.dtype) -> str:
-    return f"{size}, {str(dtype).removeprefix('torch.')} channels-last"
-
-
-def _bytes(outputs: _Outputs) -> int:
-    return sum(x.numel() * x.element_size() for x in outputs.classes)
-
-
-def _image(outputs: _Outputs, image: int, size: Size) -> _Found:
-    """What torchvision's structure makes of one image; relu distances."""
-    classes, distances, quality, *_ = outputs
-    boxes, scores, labels = [], [], []
-    cut = classes[0].new_zeros((), dtype=torch.float32)
-    for level, (stride, start) in enumerate(zip(STRIDES, STARTS, strict=True)):
-        p = classes[level][image].permute(1, 2, 0).flatten(0, 1).float().sigmoid()
-        q = quality[level][image].permute(1, 2, 0).flatten(0, 1).float().sigmoid()
-        score = (p * q).sqrt()[p > THRESHOLD]
-        cell, label = (p > THRESHOLD).nonzero(as_tuple=True)
-        score, chosen = score.topk(min(CANDIDATES, len(score)))
-        if len(score) == CANDIDATES:
-            cut = torch.maximum(cut, score[-1])
-        cell = cell[chosen]
-        columns = classes[level].shape[3]
-        far = distances[level][image].permute(1, 2, 0).flatten(0, 1)[cell].float().relu() * stride
-        centre = torch.stack([cell % columns, torch.div(cell, columns, rounding_mode="floor")], dim=1) * stride + start
-        corners = torch.cat([centre - far[:, :2], centre + far[:, 2:]], dim=1)
-        limit = corners.new_tensor([size.width, size.height, size.width, size.height])
-        boxes.append(torch.minimum(corners.clamp(min=0), limit))
-        scores.append(score)
-        labels.append(label[chosen])
-    return _Found(torch.cat(boxes), torch.cat(scores), torch.cat(labels), cut)
+        rivals["torchvision"] = lambda: [suppressed(image) for image in range(size.images)]
+    moved = decode.bytes_read(outputs) + size.images * MOST * BYTES_OF_A_DETECTION
+    return Case("postprocess", decode.size_name(size, dtype), moved, ours, compare, rivals)

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fcos_kernels.bench.cases import CLASSES, Case, torchvision_nms
+from fcos_kernels.bench import eager, torchvision_ops
+from fcos_kernels.bench.case import Case
+from fcos_kernels.bench.problems import CLASSES
 from fcos_kernels.bench.timing import Work
 from fcos_kernels.nms import batched_nms
 
@@ -17,7 +19,7 @@ WIDTH, HEIGHT = 1333.0, 800.0
 OBJECTS = 60
 
 
-def nms_cases(device: torch.device, with_compile: bool) -> Iterator[Case]:
+def cases(device: torch.device, with_compile: bool) -> Iterator[Case]:
     """16 images of 5,000 candidates (on a CPU 2 of them) and one of 10,000."""
     for images, count in ((16 if device.type == "cuda" else 2, 5000), (1, 10_000)):
         yield _nms_case(images, count, device)
@@ -46,7 +48,7 @@ def _nms_case(images: int, count: int, device: torch.device) -> Case:
         return batched_nms(boxes, scores, labels, THRESHOLD, MOST)
 
     def usual() -> list[Tensor]:
-        return [greedy(*one) for one in zip(boxes, scores, labels, strict=True)]
+        return [eager.nms(*one, THRESHOLD, MOST) for one in zip(boxes, scores, labels, strict=True)]
 
     def compare() -> None:
         found = ours()
@@ -54,28 +56,10 @@ def _nms_case(images: int, count: int, device: torch.device) -> Case:
             torch.testing.assert_close(mine[mine >= 0], wanted, rtol=0, atol=0)
 
     rivals: dict[str, Work] = {"eager": usual}
-    theirs = torchvision_nms()
+    theirs = torchvision_ops.nms()
     if theirs is not None:
         rivals["torchvision"] = lambda: [
             theirs(b, s, c, THRESHOLD)[:MOST] for b, s, c in zip(boxes, scores, labels, strict=True)
         ]
     read = boxes.nbytes + scores.nbytes + labels.nbytes
     return Case("nms", f"crowded: {images} x {count} candidates", read + 8 * images * MOST, ours, compare, rivals)
-
-
-def greedy(boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
-    """Rows kept of one image, at most MOST."""
-    left = scores.argsort(descending=True, stable=True)
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    kept: list[Tensor] = []
-    while len(left) and len(kept) < MOST:
-        best, left = left[0], left[1:]
-        kept.append(best)
-        corner, other = (
-            torch.maximum(boxes[best, :2], boxes[left, :2]),
-            torch.minimum(boxes[best, 2:], boxes[left, 2:]),
-        )
-        shared = (other - corner).clamp(min=0).prod(1)
-        overlaps = shared / (area[best] + area[left] - shared) > THRESHOLD
-        left = left[~(overlaps & (labels[left] == labels[best]))]
-    return torch.stack(kept)
