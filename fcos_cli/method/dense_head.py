@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from fcos_cli.method.interface import Outputs, Selection
+from fcos_cli.method.types import Outputs, Selection
 from fcos_kernels.decode import Candidates, PaddedCandidates
 
 

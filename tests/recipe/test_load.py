@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import fcos_cli
 from fcos_cli.errors import RecipeError, SetupError
+from fcos_cli.recipe import files
 from fcos_cli.recipe.files import bundled, bundled_folder, find_recipe
 from fcos_cli.recipe.load import load_recipe, merge, parse_override
 from fcos_cli.recipe.schema import Recipe
@@ -63,14 +63,15 @@ def test_a_file_that_is_there_wins_over_the_bundled_one(folder):
 def test_a_wheel_finds_its_package_data(folder, monkeypatch):
     package = folder / "site-packages" / "fcos_cli"
     write(package / "recipes" / "tiny.toml", "description = 'in the wheel'")
-    monkeypatch.setattr(fcos_cli, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(files, "__file__", str(package / "recipe" / "files.py"))
     assert bundled_folder() == package / "recipes"
     assert load_recipe("recipes/tiny.toml").recipe.description == "in the wheel"
 
 
 def test_a_folder_called_recipes_beside_the_package_is_not_taken_for_ours(folder, monkeypatch):
     write(folder / "site-packages" / "recipes" / "soup.toml", "")
-    monkeypatch.setattr(fcos_cli, "__file__", str(folder / "site-packages" / "fcos_cli" / "__init__.py"))
+    package = folder / "site-packages" / "fcos_cli"
+    monkeypatch.setattr(files, "__file__", str(package / "recipe" / "files.py"))
     with pytest.raises(SetupError, match="the bundled recipes are missing from"):
         bundled_folder()
 
