@@ -12,12 +12,13 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from fcos_cli.cores import available_cores
 from fcos_cli.errors import DataError
 
 T = TypeVar("T")
-_ORIENTATION_TAG = 0x0112
+_TIFF_WIDTH, _TIFF_HEIGHT, _ORIENTATION_TAG = 0x0100, 0x0101, 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -27,6 +28,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_UNDONE = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
 SIDES_SWAPPED = frozenset({5, 6, 7, 8})
 
 
@@ -39,7 +41,7 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         DataError: the file is missing, empty, truncated, too large or not an image. Names the file and the reason.
     """
-    return open_image(Path(path), lambda image: turned_pixels(image, exif_orientation(image)))
+    return open_image(Path(path), upright_array)
 
 
 def upright_pixels(image: Image.Image, what: str = "the image") -> np.ndarray:
@@ -53,7 +55,7 @@ def upright_pixels(image: Image.Image, what: str = "the image") -> np.ndarray:
         DataError: it turns out to be broken as its pixels are decoded.
     """
     try:
-        return turned_pixels(image, exif_orientation(image))
+        return upright_array(image)
     # As in `open_image`: a broken file makes Pillow's decoders raise nearly anything.
     except Exception as error:
         raise DataError(f"{what}: broken image ({str(error) or type(error).__name__})") from error
@@ -72,7 +74,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         DataError: the file is missing, empty or not an image.
     """
-    return open_image(Path(path), lambda image: upright_size(image, exif_orientation(image)))
+    return open_image(Path(path), upright_size)
 
 
 def image_sizes(paths: Sequence[Path]) -> np.ndarray:
@@ -120,7 +122,10 @@ def open_image(path: Path, use: Callable[[Image.Image], T]) -> T:
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """How the file says that its pixels are to be turned, 1 to 8; 1, as stored, where it does not say."""
+    """How the pixels are still to be turned, 1 to 8, as the file says; 1, not at all, where it does not say.
+
+    Pillow turns TIFF files itself as it loads them, and no others: before and after loading, the answer may differ.
+    """
     try:
         orientation = int(image.getexif().get(_ORIENTATION_TAG, 1))
     # Damaged metadata does not make the pixels unusable; Pillow's parser raises many kinds of errors.
@@ -129,21 +134,38 @@ def exif_orientation(image: Image.Image) -> int:
     return orientation if orientation in _UPRIGHT else 1
 
 
-def upright_size(image: Image.Image, orientation: int) -> tuple[int, int]:
-    """Width and height after turning."""
-    return (image.height, image.width) if orientation in SIDES_SWAPPED else image.size
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened image that is not loaded yet, before any turning."""
+    if isinstance(image, TiffImageFile):
+        # The size that Pillow tells is the upright one or the stored one, by its version.
+        return int(image.tag_v2[_TIFF_WIDTH]), int(image.tag_v2[_TIFF_HEIGHT])
+    return image.size
 
 
-def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
-    """The decoded image in RGB, turned."""
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened image that is not loaded yet, after turning."""
+    width, height = stored_size(image)
+    return (height, width) if exif_orientation(image) in SIDES_SWAPPED else (width, height)
+
+
+def load_rgb(image: Image.Image, *, upright: bool = True) -> Image.Image:
+    """The decoded image in RGB, turned upright; or as it is stored in the file."""
+    before = exif_orientation(image)
     image.load()
+    left = exif_orientation(image)
     rgb = _to_rgb(image)
-    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+    turn = left if upright else _UNDONE.get(before, 1) if left != before else 1
+    return rgb.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else rgb
 
 
-def turned_pixels(image: Image.Image, orientation: int) -> np.ndarray:
-    """uint8 [H, W, 3] RGB, C-contiguous, of an opened image after turning."""
-    return np.array(turn_upright(image, orientation), dtype=np.uint8, order="C")
+def upright_array(image: Image.Image) -> np.ndarray:
+    """uint8 [H, W, 3] RGB, C-contiguous, of an opened image, upright."""
+    return as_array(load_rgb(image))
+
+
+def as_array(rgb: Image.Image) -> np.ndarray:
+    """uint8 [H, W, 3], C-contiguous, of an RGB image; a copy."""
+    return np.array(rgb, dtype=np.uint8, order="C")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

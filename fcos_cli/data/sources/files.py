@@ -10,14 +10,7 @@ import numpy as np
 from PIL import Image
 
 from fcos_cli.data.image_names import is_image_name, natural_key, stable_ids
-from fcos_cli.data.images import (
-    SIDES_SWAPPED,
-    exif_orientation,
-    open_image,
-    turn_upright,
-    turned_pixels,
-    upright_size,
-)
+from fcos_cli.data.images import as_array, load_rgb, open_image, stored_size, upright_size
 from fcos_cli.data.records import DetectionData
 from fcos_cli.data.sources.source import ImageSource
 from fcos_cli.errors import DataError
@@ -36,7 +29,9 @@ class ImageFiles(ImageSource):
 
     def read(self, data: DetectionData, index: int) -> np.ndarray:
         """As `ImageSource.read`."""
-        return open_image(data.path(index), lambda image: turned_pixels(image, _orientation_in(data, index, image)))
+        return open_image(
+            data.path(index), lambda image: as_array(load_rgb(image, upright=_is_upright(data, index, image)))
+        )
 
     def read_resized(
         self, data: DetectionData, index: int, target: Callable[[int, int], tuple[int, int]], *, draft: bool = False
@@ -49,16 +44,16 @@ class ImageFiles(ImageSource):
         """
 
         def resized(image: Image.Image) -> tuple[np.ndarray, tuple[int, int]]:
-            orientation = _orientation_in(data, index, image)
-            size = upright_size(image, orientation)
+            upright = _is_upright(data, index, image)
+            size = upright_size(image) if upright else stored_size(image)
             wanted = target(*size)
             if draft:
                 # Only JPEG files know it; it takes the largest reduction that is no smaller than this in both sides.
-                image.draft(None, wanted[::-1] if orientation in SIDES_SWAPPED else wanted)
-            upright = turn_upright(image, orientation)
-            if upright.size != wanted:
-                upright = upright.resize(wanted, Image.Resampling.BILINEAR)
-            return np.array(upright, dtype=np.uint8, order="C"), size
+                image.draft(None, wanted[::-1] if size != stored_size(image) else wanted)
+            rgb = load_rgb(image, upright=upright)
+            if rgb.size != wanted:
+                rgb = rgb.resize(wanted, Image.Resampling.BILINEAR)
+            return as_array(rgb), size
 
         return open_image(data.path(index), resized)
 
@@ -111,15 +106,14 @@ def images_below(folder: Path) -> Iterator[str]:
         yield from (os.path.join(place, name) for name in sorted(files) if is_image_name(name))
 
 
-def _orientation_in(data: DetectionData, index: int, image: Image.Image) -> int:
-    """How to turn an image of a data set: as its EXIF says, or not at all where it was annotated as it is stored."""
+def _is_upright(data: DetectionData, index: int, image: Image.Image) -> bool:
+    """Whether an image of a data set is to be turned as its EXIF says; not where it was annotated as it is stored."""
     annotated = (int(data.sizes[index, 0]), int(data.sizes[index, 1]))
-    orientation = exif_orientation(image)
-    upright = upright_size(image, orientation)
-    if annotated == (0, 0) or annotated == upright:
-        return orientation
-    if annotated == image.size:
-        return 1
+    upright = upright_size(image)
+    if annotated in ((0, 0), upright):
+        return True
+    if annotated == stored_size(image):
+        return False
     raise DataError(
         f"{data.path(index)}: the file has {_by(upright)} pixels but its annotation says {_by(annotated)}",
         "the image was replaced or resized after it was annotated: restore it or correct the annotation",
