@@ -88,6 +88,8 @@ class DataReport:
         lines += [f"cannot be read: {image.reason}" for image in self.broken]
         if self.annotated and self.images and not self.boxes:
             lines.append("there are no boxes: nothing can be learnt from these annotations")
+        if self.boxes and self.crowd == self.boxes:
+            lines.append("all boxes are crowd or difficult, which are ignored: nothing can be learnt from them")
         return lines
 
     @property

@@ -10,7 +10,9 @@ from PIL import Image
 from fcos_cli.data.check import BrokenImage, ClassCount, check_data, check_together
 from fcos_cli.data.datasets import open_data
 from fcos_cli.data.formats.coco import read_coco
+from fcos_cli.data.loading.loader import trainable_images
 from fcos_cli.data.sources.files import image_files
+from fcos_cli.errors import DataError
 
 
 def write(folder: Path, annotations: list[tuple[int, int, list[float], int]], **changes: Any) -> Path:
@@ -107,6 +109,13 @@ def test_data_with_nothing_to_learn(tmp_path: Path) -> None:
     assert check_data(read_coco(path)).errors == ["there are no images"]
     report = check_data(read_coco(write(tmp_path, [])))
     assert any("there are no boxes" in line for line in report.errors)
+
+
+def test_boxes_that_are_all_ignored_are_an_error_as_they_are_of_training(tmp_path: Path) -> None:
+    data = read_coco(write(tmp_path, [(1, 1, [0, 0, 5, 5], 1), (2, 2, [0, 0, 5, 5], 1)]))
+    assert any("all boxes are crowd or difficult" in line for line in check_data(data).errors)
+    with pytest.raises(DataError, match="no boxes to learn"):
+        trainable_images(data, skip_empty=False)
 
 
 def test_bare_images(tmp_path: Path) -> None:

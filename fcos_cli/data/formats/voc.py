@@ -185,9 +185,15 @@ def _parse(file: Path) -> _Annotation:
         if bounds is not None:
             x0, y0, x1, y1 = (_number(bounds.findtext(key), key, where) for key in ("xmin", "ymin", "xmax", "ymax"))
             box = (x0, y0, x1, y1)
-        objects.append(_Object(name, box, (item.findtext("difficult") or "0").strip() not in ("0", "")))
+        objects.append(_Object(name, box, _is_true(item.findtext("difficult"))))
     width, height = (_number(root.findtext(f"size/{key}") or "0", key, str(file)) for key in ("width", "height"))
     return _Annotation((root.findtext("filename") or "").strip(), (int(width), int(height)), objects)
+
+
+def _is_true(text: str | None) -> bool:
+    """Whether a flag is set; words that mean neither (makesense.ai writes Unspecified) do not set it."""
+    word = (text or "").strip().lower()
+    return word in ("true", "yes") or (word.isdecimal() and int(word) != 0)
 
 
 def _number(text: str | None, key: str, where: str) -> float:

@@ -10,7 +10,7 @@ from fcos_cli.data.formats.voc import voc_splits
 from fcos_cli.errors import DataError
 
 
-def item(name: str, box: tuple[object, ...] | None, difficult: int | None = 0) -> str:
+def item(name: str, box: tuple[object, ...] | None, difficult: object = 0) -> str:
     bounds = ""
     if box is not None:
         bounds = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
@@ -66,6 +66,16 @@ def test_boxes_are_taken_as_written(voc: Path) -> None:
 def test_difficult_objects_are_ignore_regions(voc: Path) -> None:
     assert voc_splits(voc)["train"].open().crowd.tolist() == [False, True]
     assert voc_splits(voc)["val"].open().crowd.tolist() == [False]
+
+
+@pytest.mark.parametrize(
+    ("word", "difficult"),
+    [("1", True), (" 1 ", True), ("True", True), ("yes", True), ("2", True)]
+    + [(word, False) for word in ("0", "", "Unspecified", "false", "no", "None", "-")],
+)
+def test_difficult_is_what_a_true_value_says(voc: Path, word: str, difficult: bool) -> None:
+    write(voc / "Annotations" / "pic_3.xml", item("dog", (5, 5, 9, 9), word))
+    assert voc_splits(voc)["val"].open().crowd.tolist() == [difficult]
 
 
 def test_classes_and_image_ids_do_not_depend_on_the_split(voc: Path) -> None:
