@@ -4,6 +4,7 @@ Source: cocodataset.org/#format-data.
 """
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,7 @@ from fcos_cli.errors import DataError
 T = TypeVar("T")
 LARGEST_ID = 1 << 53
 _QUICK_TO_COUNT = 64 << 20
+_PROBES = 10
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -137,25 +139,18 @@ def coco_split(file: Path, name: str, *, any_name: bool = False) -> Split:
 
 
 def find_image_root(annotation_file: Path, file_names: Sequence[str]) -> Path:
-    """The folder near an annotation file that holds its images; the file's own folder where none is found."""
+    """The folder near an annotation file that holds its images; the file's own folder where none is found.
+
+    Of several the one with most of the images, of these the nearest: in the file's own folder rather than beside it.
+    """
     here = annotation_file.parent
     split = re.sub(r"^(instances|image_info)_", "", annotation_file.stem)
     short = re.sub(r"\d{4}$", "", split)
-    probes = [file_names[i] for i in sorted({0, len(file_names) // 2, len(file_names) - 1})] if file_names else []
-    for base in (here.parent, here):
-        for inner in (
-            split,
-            f"images/{split}",
-            short,
-            f"images/{short}",
-            f"{short}/images",
-            "images",
-            "JPEGImages",
-            ".",
-        ):
-            if any((base / inner / probe).is_file() for probe in probes):
-                return base / inner if inner != "." else base
-    return here
+    inner = (split, f"images/{split}", short, f"images/{short}", f"{short}/images", "images", "JPEGImages")
+    places = [here, *(here / name for name in inner), *(here.parent / name for name in inner), here.parent]
+    step = max(1, len(file_names) // _PROBES)
+    probes = {*file_names[::step], *file_names[-1:]}
+    return max(places, key=lambda place: sum(os.path.isfile(place / probe) for probe in probes))
 
 
 def _detection_files(folder: Path) -> list[Path]:

@@ -277,3 +277,39 @@ def test_same_boxes_as_pycocotools(shared_data: Path) -> None:
         np.testing.assert_allclose(np.hstack([found[:, :2], found[:, 2:] - found[:, :2]]), expected, atol=1e-9)
         assert data.crowd[rows][order].tolist() == [bool(a["iscrowd"]) for a in annotations]
         assert data.areas[rows][order].tolist() == [a["area"] for a in annotations]
+
+
+@pytest.mark.parametrize("near", ["export", "export/images", "export/train"])
+def test_of_two_folders_with_the_same_names_the_nearest_is_taken(tmp_path: Path, near: str) -> None:
+    """Beside the export lie other pictures of the same names, as in a folder of everything that was ever labelled."""
+    for place in ("images", "train", ".", near):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (10, 10), "white" if place == near else "black").save(tmp_path / place / "1.png")
+    content = {"images": [{"id": 1, "file_name": "1.png"}], "categories": [], "annotations": []}
+    (tmp_path / "export" / "train.json").write_text(json.dumps(content))
+    data = read_coco(tmp_path / "export" / "train.json")
+    assert data.root.resolve() == (tmp_path / near).resolve()
+    assert data.read(0).min() == 255
+
+
+def test_a_folder_with_more_of_the_images_wins_over_a_nearer_one(tmp_path: Path) -> None:
+    """A preview beside the annotation file does not make its folder that of the images."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "annotations").mkdir()
+    for name in ("images/1.png", "images/2.png", "images/3.png", "annotations/2.png"):
+        Image.new("RGB", (10, 10)).save(tmp_path / name)
+    images = [{"id": number, "file_name": f"{number}.png"} for number in (1, 2, 3)]
+    content = {"images": images, "categories": [], "annotations": []}
+    (tmp_path / "annotations" / "train.json").write_text(json.dumps(content))
+    assert read_coco(tmp_path / "annotations" / "train.json").root == tmp_path / "images"
+
+
+def test_each_split_of_an_export_has_its_own_images(tmp_path: Path) -> None:
+    """Roboflow writes one file into each split's folder; the same names come in all of them."""
+    for split, colour in (("train", "black"), ("valid", "white")):
+        (tmp_path / split).mkdir()
+        Image.new("RGB", (10, 10), colour).save(tmp_path / split / "1.png")
+        content = {"images": [{"id": 1, "file_name": "1.png"}], "categories": [], "annotations": []}
+        (tmp_path / split / "_annotations.coco.json").write_text(json.dumps(content))
+    splits = coco_splits(tmp_path)
+    assert [splits[name].open().read(0).max() for name in ("train", "valid")] == [0, 255]
