@@ -1,4 +1,4 @@
-"""YOLO data sets: one text file an image, `class cx cy w h` as fractions of the upright image, or a polygon.
+"""YOLO data sets: one text file an image, `class cx cy w h` as fractions of the upright image, a polygon or keypoints.
 
 Source: the data set pages of Ultralytics' documentation.
 
@@ -6,7 +6,8 @@ Category ids are YOLO's own class numbers, from 0.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import yaml
 from fcos_cli.data.formats.assemble import assemble
 from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.splits import ALL, Split, class_names_beside, read_lines
+from fcos_cli.data.formats.yolo_labels import Box, LineKind, box_of, kind_of_lines, length_fits
 from fcos_cli.data.image_names import is_image_name, natural_key, stable_ids
 from fcos_cli.data.images import image_sizes
 from fcos_cli.data.records import Categories, DetectionData
@@ -44,7 +46,8 @@ def yolo_splits(folder: Path) -> dict[str, Split]:
     else:
         inner = [path.name for path in sorted(folder.iterdir()) if (path / "labels").is_dir()]
         places = {name: folder / name / "images" for name in inner if (folder / name / "images").is_dir()}
-    return {name: _split(folder, name, [place], None) for name, place in places.items()}
+    kind = _kind_of({}, list(places.values()), str(folder))
+    return {name: _split(folder, name, [place], None, kind) for name, place in places.items()}
 
 
 def yolo_index_splits(index: Path) -> dict[str, Split]:
@@ -58,24 +61,33 @@ def yolo_index_splits(index: Path) -> dict[str, Split]:
     if not base.is_dir():
         base = index.parent
     categories = _categories(content, index)
-    splits = {}
+    places: dict[str, list[Path]] = {}
     for key in _SPLIT_KEYS:
         listed = content.get(key)
         if not listed:
             continue
         values = listed if isinstance(listed, list) else [listed]
-        splits[key] = _split(base, key, [_place(base, str(value)) for value in values], categories)
+        places[key] = [_place(base, str(value)) for value in values]
+    kind = _kind_of(content, [place for several in places.values() for place in several], str(index))
+    splits = {key: _split(base, key, several, categories, kind) for key, several in places.items()}
     if not splits:
         raise DataError(f"{index}: it names none of {', '.join(_SPLIT_KEYS)}", "add a line such as train: images/train")
     return splits
 
 
-def read_yolo(folder: Path, images: Sequence[Path], categories: Categories, name: str = "") -> DetectionData:
+def read_yolo(
+    folder: Path,
+    images: Sequence[Path],
+    categories: Categories,
+    name: str = "",
+    kind: LineKind = LineKind.POLYGON,
+) -> DetectionData:
     """Images and their label files as a data set.
 
     The label file of `.../images/a/b.jpg` is `.../labels/a/b.txt`, or else `b.txt` beside the image. No label file:
-    no objects. A line with more than five numbers is a polygon and becomes the box around it. Boxes without area are
-    left out and counted in `dropped`. Sizes come from the images' headers.
+    no objects. A line with more than five numbers is of this `kind`: a polygon becomes the box around it, keypoints
+    stand behind their box. Boxes without area are left out and counted in `dropped`. Sizes come from the images'
+    headers.
 
     Raises:
         DataError: a label line that is not YOLO's form, is not in fractions, or has a class number that `categories`
@@ -91,7 +103,7 @@ def read_yolo(folder: Path, images: Sequence[Path], categories: Categories, name
         before = len(boxes)
         for line_number, line in enumerate(_lines(label_file), start=1):
             if line.strip():
-                label, box = _parse(line, categories, f"{label_file}:{line_number}")
+                label, box = _parse(line, categories, kind, f"{label_file}:{line_number}")
                 labels.append(label)
                 boxes.append(box)
         counts[index] = len(boxes) - before
@@ -114,25 +126,51 @@ def read_yolo(folder: Path, images: Sequence[Path], categories: Categories, name
     )
 
 
-def _split(folder: Path, name: str, places: Sequence[Path], categories: Categories | None) -> Split:
+def _split(
+    folder: Path,
+    name: str,
+    places: Sequence[Path],
+    categories: Categories | None,
+    kind: Callable[[], LineKind],
+) -> Split:
     title = folder.name if name == ALL else f"{folder.name} {name}"
 
     def images() -> list[Path]:
-        files: list[Path] = []
         for place in places:
-            if place.is_dir():
-                inside = [path for path in place.rglob("*") if is_image_name(path.name)]
-                files += sorted(inside, key=lambda path: natural_key(path.as_posix()))
-            elif place.is_file():
-                files += [_place(place.parent, line) for line in read_lines(place)]
-            else:
+            if not place.exists():
                 raise DataError(f"{title}: no folder or list of images {place}", "correct the path in data.yaml")
-        return list(dict.fromkeys(files))
+        return _images_in(places)
 
     def read() -> DetectionData:
-        return read_yolo(folder, images(), categories or _categories_beside(folder, places), title)
+        return read_yolo(folder, images(), categories or _categories_beside(folder, places), title, kind())
 
     return Split(open=read, count=lambda: len(images()) if all(place.exists() for place in places) else None)
+
+
+def _images_in(places: Iterable[Path]) -> list[Path]:
+    """The images of folders, in natural order, and of lists; places that do not exist have none."""
+    files: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            inside = [path for path in place.rglob("*") if is_image_name(path.name)]
+            files += sorted(inside, key=lambda path: natural_key(path.as_posix()))
+        elif place.is_file():
+            files += [_place(place.parent, line) for line in read_lines(place)]
+    return list(dict.fromkeys(files))
+
+
+def _kind_of(content: Mapping[str, Any], places: Sequence[Path], where: str) -> Callable[[], LineKind]:
+    """What long lines are: as the index says, else from the columns of all splits, once one is read."""
+
+    @cache
+    def kind() -> LineKind:
+        if content.get("kpt_shape") or content.get("task") == "pose":
+            return LineKind.KEYPOINTS
+        if content.get("task") in ("segment", "obb"):
+            return LineKind.POLYGON
+        return kind_of_lines((_label_file(image) for image in _images_in(places)), where)
+
+    return kind
 
 
 def _find_index(folder: Path) -> Path | None:
@@ -218,15 +256,15 @@ def _lines(label_file: Path) -> list[str]:
         raise DataError(f"{label_file}: {error.strerror}") from None
 
 
-def _parse(line: str, categories: Categories, where: str) -> tuple[int, tuple[float, float, float, float]]:
+def _parse(line: str, categories: Categories, kind: LineKind, where: str) -> tuple[int, Box]:
     """Label and xyxy in fractions of one line."""
     try:
         number, *values = (float(word) for word in line.split())
     except ValueError:
         raise DataError(f"{where}: not numbers: {line.strip()[:60]}", "a line is: class cx cy w h") from None
-    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+    if not length_fits(values, kind):
         hint = "a line is: class cx cy w h, or class x1 y1 x2 y2 x3 y3 ... for a polygon"
-        more = "; is it a prediction with its score?" if len(values) == 5 else ""
+        more = "; is it a prediction with its score, or a box with its angle?" if len(values) == 5 else ""
         raise DataError(f"{where}: {len(values) + 1} numbers{more}", hint)
     if number not in categories.label_of:
         raise DataError(
@@ -234,17 +272,12 @@ def _parse(line: str, categories: Categories, where: str) -> tuple[int, tuple[fl
             f"({categories.ids[0]} {categories.names[0]} to {categories.ids[-1]} {categories.names[-1]})",
             "class numbers start at 0: correct the label or the list of names",
         )
-    if any(value < -_TOLERANCE or value > 1 + _TOLERANCE for value in values):
+    fractions = values[:4] if kind is LineKind.KEYPOINTS else values
+    if any(value < -_TOLERANCE or value > 1 + _TOLERANCE for value in fractions):
         raise DataError(
             f"{where}: coordinates beyond 0..1", "YOLO labels are fractions of the image's width and height, not pixels"
         )
-    if len(values) == 4:
-        cx, cy, w, h = values
-        box = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
-    else:
-        xs, ys = values[0::2], values[1::2]
-        box = (min(xs), min(ys), max(xs), max(ys))
-    return categories.label_of[int(number)], box
+    return categories.label_of[int(number)], box_of(values, kind)
 
 
 YOLO = Format(
