@@ -55,8 +55,8 @@ def broken_methods() -> Mapping[str, str]:
 
 def tables(part: PartName) -> dict[str, type[MethodTable]]:
     """The table of each method that has this part."""
-    found = ((name, getattr(method, part)) for name, method in methods().items())
-    return {name: own.table for name, own in found if own is not None}
+    parts = ((name, getattr(method, part)) for name, method in methods().items())
+    return {name: own.table for name, own in parts if own is not None}
 
 
 def assigner_of(config: AssignConfig) -> AssignerPart:

@@ -99,8 +99,8 @@ def cover_by_anchors(
     """
     boxes = network_boxes(data, setting)
     chosen = worthwhile_processes(SECONDS_A_BOX_BY_ANCHORS * len(boxes.rows), workers)
-    found = match_anchors(boxes, setting, workers=chosen, step=step)
-    return {rule: Coverage(setting, boxes, won, _recall(data, boxes, won, setting)) for rule, won in found.items()}
+    matched = match_anchors(boxes, setting, workers=chosen, step=step)
+    return {rule: Coverage(setting, boxes, won, _recall(data, boxes, won, setting)) for rule, won in matched.items()}
 
 
 def _recall(data: DetectionData, boxes: NetworkBoxes, won: np.ndarray, setting: Setting) -> Row:
@@ -109,7 +109,7 @@ def _recall(data: DetectionData, boxes: NetworkBoxes, won: np.ndarray, setting: 
     corners = data.boxes[boxes.rows]
     with np.errstate(over="ignore"):
         sides = np.sqrt((corners[:, 2:] - corners[:, :2]).prod(axis=1))
-    found = np.bincount(labels, recalled, minlength=len(data.categories)).astype(int).tolist()
+    recalled_by_class = np.bincount(labels, recalled, minlength=len(data.categories)).astype(int).tolist()
     counts = np.bincount(labels, minlength=len(data.categories)).tolist()
     sizes = (
         ("small", areas < SMALL),
@@ -127,7 +127,7 @@ def _recall(data: DetectionData, boxes: NetworkBoxes, won: np.ndarray, setting: 
         ],
         "by_class": [
             {"name": name, **_share(count, hits)}
-            for name, count, hits in zip(data.categories.names, counts, found, strict=True)
+            for name, count, hits in zip(data.categories.names, counts, recalled_by_class, strict=True)
         ],
         "by_side": _by_side(sides, recalled),
     }
@@ -136,11 +136,11 @@ def _recall(data: DetectionData, boxes: NetworkBoxes, won: np.ndarray, setting: 
 def _by_side(sides: np.ndarray, recalled: np.ndarray) -> list[Row]:
     place = np.searchsorted(SIDES, sides, side="right") - 1
     counts = np.bincount(place, minlength=len(SIDES)).tolist()
-    found = np.bincount(place, recalled, minlength=len(SIDES)).astype(int).tolist()
+    recalled_by_side = np.bincount(place, recalled, minlength=len(SIDES)).astype(int).tolist()
     uppers = [*SIDES[1:], None]
     return [
         {"lower": lower, "upper": upper, **_share(count, hits)}
-        for lower, upper, count, hits in zip(SIDES, uppers, counts, found, strict=True)
+        for lower, upper, count, hits in zip(SIDES, uppers, counts, recalled_by_side, strict=True)
     ]
 
 

@@ -92,8 +92,8 @@ def count_candidates(
             owned, classes = part_of(boxes, begin, end), labels[slice(*boxes.offsets[[begin, end]])]
             cell = _cells(owned, image[chosen] - begin, position[chosen], location[chosen], setting)
             on_grid = cell >= 0
-            found, several = _count(claims_of(owned, setting), classes, cell[on_grid])
-            count[chosen[on_grid]], mixed[chosen[on_grid]] = found, several
+            counts, several = _count(claims_of(owned, setting), classes, cell[on_grid])
+            count[chosen[on_grid]], mixed[chosen[on_grid]] = counts, several
             if step is not None:
                 step(len(chosen))
     return count, mixed

@@ -54,25 +54,25 @@ def claims_of(boxes: NetworkBoxes, setting: Setting) -> Claims:
 def _paint_part(boxes: NetworkBoxes, columns: Columns, setting: Setting) -> Painting:
     (labels,) = columns
     pyramid = setting.pyramid
-    found = claims_of(boxes, setting)
+    claims = claims_of(boxes, setting)
     shape = len(labels), len(pyramid.levels)
     # A claim's place in the array [T, P].
-    place = found.row * shape[1] + found.level
-    claimed = np.bincount(place, found.height * found.width, minlength=shape[0] * shape[1]).astype(np.int64)
+    place = claims.row * shape[1] + claims.level
+    claimed = np.bincount(place, claims.height * claims.width, minlength=shape[0] * shape[1]).astype(np.int64)
     won = np.zeros_like(claimed)
     classes = int(labels.max(initial=0)) + 1
-    label = labels[found.row].astype(np.int64)
-    owners = found.owners()
+    label = labels[claims.row].astype(np.int64)
+    owners = claims.owners()
     collected: list[np.ndarray] = []
     limit = KEYS_AT_ONCE
-    for cell, claim in found.blocks():
+    for cell, claim in claims.blocks():
         owner = owners[cell]
         lost = owner != claim
         won += np.bincount(place[claim[~lost]], minlength=won.size)
         cell, claim, owner = cell[lost], claim[lost], owner[lost]
         # One number for a cell and a class that loses it: level, cell, loser, winner. Their order brings a cell's
         # together.
-        keys = ((found.level[claim] * found.cells + cell) * classes + label[claim]) * classes + label[owner]
+        keys = ((claims.level[claim] * claims.cells + cell) * classes + label[claim]) * classes + label[owner]
         collected.append(_distinct(keys))
         if sum(map(len, collected)) > limit:
             collected = [_distinct(np.concatenate(collected))]
@@ -84,8 +84,8 @@ def _paint_part(boxes: NetworkBoxes, columns: Columns, setting: Setting) -> Pain
         won=won.reshape(shape),
         claimed=claimed.reshape(shape),
         positives=won.reshape(shape).sum(axis=0),
-        ambiguous=_by_level(_distinct(places), found.cells, shape[1]),
-        cross_class=_by_level(_distinct(places[losing != winning]), found.cells, shape[1]),
+        ambiguous=_by_level(_distinct(places), claims.cells, shape[1]),
+        cross_class=_by_level(_distinct(places[losing != winning]), claims.cells, shape[1]),
         pairs=np.column_stack([codes // classes, codes % classes, counts]),
     )
 

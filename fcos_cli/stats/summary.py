@@ -51,8 +51,8 @@ def summarize(data: DetectionData, coverage: LocationCoverage) -> Row:
 
 def _spread(values: np.ndarray) -> Row:
     """Mean and quantiles; a quantile is one of the values."""
-    found = np.quantile(values, list(QUANTILES.values()), method="inverted_cdf").tolist()
-    return {"mean": float(values.mean()), **dict(zip(QUANTILES, found, strict=True))}
+    quantiles = np.quantile(values, list(QUANTILES.values()), method="inverted_cdf").tolist()
+    return {"mean": float(values.mean()), **dict(zip(QUANTILES, quantiles, strict=True))}
 
 
 def _histogram(values: np.ndarray, lowers: tuple[float, ...], what: str) -> list[Row]:

@@ -58,8 +58,8 @@ def advise(
 
         plot_advice(advice.missed, advice.tried, request.plot, title=f"{data.name}, {describe(setting)}")
     if request.as_json:
-        found = {**advice.missed, "tried": advice.tried, "advised": advice.advised}
-        console.print_json({**about(data, setting, advice.before.boxes), **found})
+        figures = {**advice.missed, "tried": advice.tried, "advised": advice.advised}
+        console.print_json({**about(data, setting, advice.before.boxes), **figures})
         return
     _show(advice, f"{data.name}, {describe(setting)} ({setting.convention})")
     _conclude(advice, request.recipe or USUAL_RECIPE, request.data)

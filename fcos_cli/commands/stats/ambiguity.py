@@ -23,13 +23,13 @@ def ambiguity(request: Request) -> None:
             name: cover(data, replace(setting, convention=name), workers=request.workers, step=step) for name in wanted
         }
     coverage = covered[setting.convention]
-    found = coverage.ambiguity
+    ambiguous = coverage.ambiguity
     if request.plot is not None:
         from fcos_cli.report.stats_plots import plot_collisions
 
-        plot_collisions(found, request.plot, title=f"{data.name}: ambiguous locations ({setting.convention})")
+        plot_collisions(ambiguous, request.plot, title=f"{data.name}: ambiguous locations ({setting.convention})")
     if request.as_json:
-        console.print_json({**about(data, setting, coverage.boxes), **found})
+        console.print_json({**about(data, setting, coverage.boxes), **ambiguous})
         return
     figures = [c.ambiguity for c in covered.values()]
     console.print_table(
@@ -54,16 +54,16 @@ def ambiguity(request: Request) -> None:
                 figure(row["ambiguous_percent"]),
                 figure(row["cross_class_percent"]),
             )
-            for row in found["by_level"]
+            for row in ambiguous["by_level"]
         ],
     )
-    if found["pairs"]:
+    if ambiguous["pairs"]:
         console.print_table(
             f"Classes that collide most ({setting.convention})",
             ("learnt: the smaller box's", "lost: the larger box's", "locations", "% of ambiguous"),
             [
                 (pair["winner"], pair["loser"], figure(pair["locations"]), figure(pair["percent_of_ambiguous"]))
-                for pair in found["pairs"][:MOST_PAIRS]
+                for pair in ambiguous["pairs"][:MOST_PAIRS]
             ],
             text_columns=2,
         )

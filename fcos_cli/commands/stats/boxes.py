@@ -26,28 +26,28 @@ def boxes(request: Request) -> None:
     data = request.open()
     with console.progress("images", len(data)) as step:
         coverage = cover(data, setting, workers=request.workers, step=step)
-    found = summarize(data, coverage)
+    summary = summarize(data, coverage)
     if request.plot is not None:
         from fcos_cli.report.stats_plots import plot_boxes
 
-        title = f"{data.name}: {found['boxes']:,} boxes, {describe(setting)}"
-        plot_boxes(coverage.boxes.boxes, found["by_level"], request.plot, title=title)
+        title = f"{data.name}: {summary['boxes']:,} boxes, {describe(setting)}"
+        plot_boxes(coverage.boxes.boxes, summary["by_level"], request.plot, title=title)
     if request.as_json:
-        console.print_json({**about(data, setting, coverage.boxes), **found})
+        console.print_json({**about(data, setting, coverage.boxes), **summary})
         return
-    _show(found, f"{data.name}, {describe(setting)} ({setting.convention})")
+    _show(summary, f"{data.name}, {describe(setting)} ({setting.convention})")
     say_dropped(coverage.boxes, setting)
     if request.plot is not None:
         console.say(f"box sizes and the levels that learn them: {request.plot}")
 
 
-def _show(found: dict[str, Any], title: str) -> None:
+def _show(summary: dict[str, Any], title: str) -> None:
     counts = ("images", "empty_images", "boxes")
-    console.print_table(title, ("", "count"), [(key.replace("_", " "), figure(found[key])) for key in counts])
+    console.print_table(title, ("", "count"), [(key.replace("_", " "), figure(summary[key])) for key in counts])
     console.print_table(
         "How they spread",
         ("", *SPREADS.values()),
-        [(quantile, *(f"{found[key][quantile]:,.4g}" for key in SPREADS)) for quantile in found["side"]],
+        [(quantile, *(f"{summary[key][quantile]:,.4g}" for key in SPREADS)) for quantile in summary["side"]],
     )
     console.print_table(
         "By level",
@@ -60,11 +60,11 @@ def _show(found: dict[str, Any], title: str) -> None:
                 figure(row["positives"]),
                 figure(row["positives_per_box"]),
             )
-            for row in found["by_level"]
+            for row in summary["by_level"]
         ],
     )
-    groups = [(row["name"], "", row) for row in found["by_size"]]
-    ranked = sorted(found["by_class"], key=lambda row: -row["boxes"])
+    groups = [(row["name"], "", row) for row in summary["by_size"]]
+    ranked = sorted(summary["by_class"], key=lambda row: -row["boxes"])
     groups += [(row["name"], figure(row["images"]), row) for row in ranked[:MOST_CLASSES]]
     console.print_table(
         "By size, and the largest classes" if len(ranked) > MOST_CLASSES else "By size and class",

@@ -45,13 +45,13 @@ def detections(
             "there is nothing to trace; look at the detector first: fcos eval",
         )
     with console.progress("detections", int(kept.sum())) as step:
-        found = trace(data, results[kept], level[kept], location[kept], setting, step)
+        figures = trace(data, results[kept], level[kept], location[kept], setting, step)
     if request.plot is not None:
         from fcos_cli.report.stats_plots import plot_detections
 
-        plot_detections(found["by_level"], request.plot, title=f"{predictions.name} on {data.name}")
+        plot_detections(figures["by_level"], request.plot, title=f"{predictions.name} on {data.name}")
     if request.as_json:
-        console.print_json({**about(data, setting), **found})
+        console.print_json({**about(data, setting), **figures})
         return
     console.print_table(
         f"Where detections come from: {predictions.name} on {data.name}, {describe(setting)} ({setting.convention})",
@@ -66,17 +66,17 @@ def detections(
                 figure(row["ambiguous_percent"]),
                 figure(row["cross_class_percent"]),
             )
-            for row in found["by_level"]
+            for row in figures["by_level"]
         ]
         + [
             (
                 "all",
                 "",
-                figure(found["detections"]),
+                figure(figures["detections"]),
                 figure(100.0),
-                figure(found["positive_percent"]),
-                figure(found["ambiguous_percent"]),
-                figure(found["cross_class_percent"]),
+                figure(figures["positive_percent"]),
+                figure(figures["ambiguous_percent"]),
+                figure(figures["cross_class_percent"]),
             )
         ],
     )

@@ -41,12 +41,12 @@ def tables(request: Request) -> None:
     data = request.open()
     wanted = (setting.convention,) if request.as_json else CONVENTIONS
     with console.progress("images", len(data) * len(wanted) * PASSES) as step:
-        found: dict[str, Tables] = {
+        computed: dict[str, Tables] = {
             name: compute_tables(data, replace(setting, convention=name), workers=request.workers, step=step)
             for name in wanted
         }
     published = {"published": PUBLISHED} if is_the_papers(data, setting) else {}
-    columns: dict[str, Tables] = {**published, **found}
+    columns: dict[str, Tables] = {**published, **computed}
     levels = describe(setting).split(",")[0]
     labels = {name: {key: label.format(levels=levels) for key, label in rows.items()} for name, rows in LABELS.items()}
     if request.plot is not None:
@@ -54,7 +54,7 @@ def tables(request: Request) -> None:
 
         plot_tables(columns, labels, request.plot, titles=TITLES)
     if request.as_json:
-        console.print_json(found[setting.convention])
+        console.print_json(computed[setting.convention])
         return
     for name, rows in labels.items():
         console.print_table(
