@@ -14,7 +14,7 @@ from fcos_kernels.common.tensors import is_last
 from fcos_kernels.common.variants import POINTERS, Variant
 from fcos_kernels.loss import launch_backward
 from fcos_kernels.loss.triton_forward import _detection_loss_add_kernel, _detection_loss_fwd_kernel
-from fcos_kernels.loss.types import FLOAT16_GAIN, Gradients, Settings, Targets
+from fcos_kernels.loss.types import FLOAT16_GAIN, AssignedTargets, Gradients, Settings
 
 TILE = 2048
 """Logits of a program."""
@@ -64,7 +64,7 @@ def supports(outputs: Outputs, boxes: int) -> bool:
     return countable and images < MOST_IMAGES and boxes < EXACT
 
 
-def launch(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gradients) -> tuple[Tensor, ...]:
+def launch(outputs: Outputs, targets: AssignedTargets, settings: Settings, gradients: Gradients) -> tuple[Tensor, ...]:
     """The three losses, float32 scalars. Writes all of `gradients`, or those buffers that are there.
 
     `outputs` are dense (`Outputs.dense`) and supported; all has passed the checks of `detection_loss`.

@@ -37,7 +37,7 @@ from fcos_kernels.loss import plain
 from fcos_kernels.loss.box import KINDS, box_loss
 from fcos_kernels.loss.focal import check_focal, focal_loss
 from fcos_kernels.loss.scale import once, refuse_second_use, scale
-from fcos_kernels.loss.types import Gradients, Settings, Targets
+from fcos_kernels.loss.types import AssignedTargets, Gradients, Settings
 
 __all__ = ["DetectionLosses", "activate", "box_loss", "detection_loss", "focal_loss"]
 
@@ -182,7 +182,7 @@ def _detection_loss(
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """The losses, and `Gradients.flat` of those asked for: of the class logits, of all else."""
     outputs = Outputs(list(class_logits), list(box_outputs), list(quality_logits), scales).dense()
-    targets = Targets(index, boxes, labels, positives, box_normalizer)
+    targets = AssignedTargets(index, boxes, labels, positives, box_normalizer)
     settings = Settings(strides, starts, units, activation, box_loss, box_weight, iou_smoothing, quality, alpha, gamma)
     gradients = Gradients.empty(outputs, for_classes, for_boxes)
     if dispatch.use_triton(index.device):

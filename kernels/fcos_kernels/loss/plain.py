@@ -12,10 +12,10 @@ from fcos_kernels.common.outputs import Outputs, activate
 from fcos_kernels.common.tensors import compute_dtype
 from fcos_kernels.loss.box import box_terms
 from fcos_kernels.loss.plain_focal import background_scratch, background_sum, positive_terms
-from fcos_kernels.loss.types import FLOAT16_GAIN, Gradients, Settings, Targets
+from fcos_kernels.loss.types import FLOAT16_GAIN, AssignedTargets, Gradients, Settings
 
 
-def losses(outputs: Outputs, targets: Targets, settings: Settings, gradients: Gradients) -> tuple[Tensor, ...]:
+def losses(outputs: Outputs, targets: AssignedTargets, settings: Settings, gradients: Gradients) -> tuple[Tensor, ...]:
     """The three losses of dense outputs; writes all of `gradients`, or those buffers that are there."""
     index, positives = targets.index, targets.positives
     dtype = compute_dtype(outputs.classes[0])

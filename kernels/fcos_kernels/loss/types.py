@@ -27,8 +27,8 @@ class Settings(NamedTuple):
     gamma: float
 
 
-class Targets(NamedTuple):
-    """What is learnt where, and the two normalisers."""
+class AssignedTargets(NamedTuple):
+    """The ground truth with each location's row of it (`index`), and the two normalisers."""
 
     index: Tensor  # type: ignore[assignment]
     boxes: Tensor

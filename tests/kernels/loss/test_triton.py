@@ -18,7 +18,7 @@ from fcos_kernels.loss import plain as loss_plain
 from fcos_kernels.loss import scale as loss_scale
 from fcos_kernels.loss.focal import _focal_loss, focal_loss
 from fcos_kernels.loss.op import _detection_loss, detection_loss
-from fcos_kernels.loss.types import FLOAT16_GAIN, Gradients, Settings, Targets
+from fcos_kernels.loss.types import FLOAT16_GAIN, AssignedTargets, Gradients, Settings
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -68,7 +68,7 @@ def problem(dtype=torch.float32, layout=torch.contiguous_format, classes=5, grid
     row = torch.randint(max(boxes, 1), (images, cells), generator=generator, dtype=torch.int32)
     index = torch.where(lot < (positives if boxes else 0), row, torch.where(lot > 0.9, -2, -1)).int()
     count = (index >= 0).sum().clamp(min=1).float()
-    targets = Targets(
+    targets = AssignedTargets(
         index.to(DEVICE),
         torch.cat([corner, far], dim=1).to(DEVICE),
         (torch.arange(boxes) % classes).int().to(DEVICE),
@@ -93,7 +93,7 @@ def run(outputs, targets, settings=DEFAULTS, for_classes=True, for_boxes=True):
 def exact(outputs, targets, settings=DEFAULTS, weights=(1.0, 1.0, 1.0)):
     """Losses and gradients of the float64 reference."""
     leaves = [[x.detach().cpu().double().requires_grad_() for x in group] for group in (*outputs[:3], [outputs.scales])]
-    cpu = Targets(*(x.cpu() for x in targets))
+    cpu = AssignedTargets(*(x.cpu() for x in targets))
     losses = reference.detection_loss(
         leaves[0],
         leaves[1],
@@ -446,7 +446,7 @@ def test_compile_with_two_shapes(dynamic):
 def test_export():
     class Loss(torch.nn.Module):
         def forward(self, classes, boxes, qualities, scales, *targets):
-            return tuple(call(Outputs(classes, boxes, qualities, scales), Targets(*targets)))
+            return tuple(call(Outputs(classes, boxes, qualities, scales), AssignedTargets(*targets)))
 
     outputs, targets = problem()
     given = (*outputs, *targets)
