@@ -29,8 +29,8 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class OutputFormat:
-    """One way to write detections.
+class Encoder:
+    """Writes detections in one format.
 
     Attributes:
         names: class name of each category id, in label order.
@@ -53,7 +53,7 @@ class OutputFormat:
         raise NotImplementedError
 
 
-class Coco(OutputFormat):
+class Coco(Encoder):
     """A COCO result list: [{"image_id", "category_id", "bbox" [x, y, width, height], "score"}, ...]."""
 
     def encode(self, seen: Seen, detections: Columns) -> bytes:
@@ -70,7 +70,7 @@ class Coco(OutputFormat):
         file.write(b"]\n" if empty else b"\n]\n")
 
 
-class Csv(OutputFormat):
+class Csv(Encoder):
     """A table with a header: a row a detection, corners in pixels of the original image."""
 
     HEADER = ("file_name", "image_id", "width", "height", "category_id", "category", "score", "x1", "y1", "x2", "y2")
@@ -94,7 +94,7 @@ class Csv(OutputFormat):
             file.write(part)
 
 
-class Yolo(OutputFormat):
+class Yolo(Encoder):
     """A text file an image: `class cx cy width height confidence`, as fractions of the image.
 
     The number of a class is its place in the file classes.txt of the folder.
@@ -113,7 +113,7 @@ class Yolo(OutputFormat):
         return "".join(lines).encode()
 
 
-class Voc(OutputFormat):
+class Voc(Encoder):
     """A Pascal VOC file an image; corners in pixels with three decimals, and a <confidence> for the score."""
 
     folder, suffix = True, ".xml"
@@ -136,7 +136,7 @@ class Voc(OutputFormat):
         return ElementTree.tostring(root, encoding="utf-8") + b"\n"
 
 
-FORMATS: dict[str, type[OutputFormat]] = {"coco": Coco, "csv": Csv, "yolo": Yolo, "voc": Voc}
+FORMATS: dict[str, type[Encoder]] = {"coco": Coco, "csv": Csv, "yolo": Yolo, "voc": Voc}
 
 
 def _child(parent: ElementTree.Element, tag: str, value: object | None = None) -> ElementTree.Element:

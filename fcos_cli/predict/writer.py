@@ -14,7 +14,7 @@ from fcos_cli.errors import UsageError
 from fcos_cli.evaluation.categories import UNKNOWN_CATEGORY
 from fcos_cli.evaluation.detections import ImageResult, to_columns
 from fcos_cli.files import atomic_file
-from fcos_cli.predict.formats import FORMATS, FormatName, OutputFormat, OutputNames, Seen, replace_file
+from fcos_cli.predict.formats import FORMATS, Encoder, FormatName, OutputNames, Seen, replace_file
 from fcos_cli.predict.journal import Journal, partial_path
 
 CLASSES_FILE = "classes.txt"
@@ -37,7 +37,7 @@ class ResultWriter:
 
     path: Path
     journal: Journal
-    form: OutputFormat
+    form: Encoder
     category_ids: np.ndarray
     data: DetectionData
     names: OutputNames
@@ -174,7 +174,7 @@ def _mark_done(writer: ResultWriter) -> None:
         writer.done[index] = True
 
 
-def lists_images(form: OutputFormat, data: DetectionData) -> bool:
+def lists_images(form: Encoder, data: DetectionData) -> bool:
     """Whether a companion file lists the images: a COCO result list has ids alone, which bare images do not explain."""
     return isinstance(form, FORMATS["coco"]) and not len(data.categories)
 
