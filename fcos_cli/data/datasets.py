@@ -20,8 +20,8 @@ def open_data(spec: str, split: str | None = None) -> DetectionData:
 
     Args:
         spec: `shapes` (built in); a file or a folder; or the name of a folder under $FCOS_DATA, ./data or ./datasets,
-            such as `coco` in COCO's own layout. A folder holds COCO, Pascal VOC or YOLO files, or bare images. A file
-            is a COCO annotation file or a YOLO index (`data.yaml`).
+            such as `coco` in COCO's own layout. A folder holds files of a format that is known (`formats/known.py`), or
+            bare images. A file is a COCO annotation file, a YOLO index (`data.yaml`), or another that a format knows.
         split: train, val, test or a name of the data set's own; other spellings are understood (val: valid, validation,
             val2017). None: the only one there is. A COCO annotation file is one split, and `split` is not looked at.
 
@@ -109,7 +109,7 @@ def _file_splits(path: Path) -> tuple[str, dict[str, Split]]:
         return form.name, form.file_splits(path)
     if is_image_name(path):
         return "images", {ALL: Split(open=lambda: image_files([str(path)]), count=lambda: 1)}
-    files = " or ".join(form.file for form in FORMATS if form.file)
+    files = ", ".join(form.file for form in FORMATS if form.file)
     raise DataError(f"{path}: not a data set", f"give a folder, {files}")
 
 

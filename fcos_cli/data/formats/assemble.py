@@ -28,6 +28,7 @@ def assemble(
     box_ids: np.ndarray | None = None,
     annotated: bool = True,
     dropped: Mapping[str, int] | None = None,
+    notes: Sequence[str] = (),
 ) -> DetectionData:
     """A data set of image files from its N images and B boxes in any order.
 
@@ -41,6 +42,7 @@ def assemble(
         areas: float64 [B], NaN where unknown: then width * height.
         box_ids: int64 [B]; None: the boxes that are kept are numbered from 1.
         dropped: what was left out before, by reason.
+        notes: what else the user should know, a sentence each.
     """
     sides = boxes[:, 2:] - boxes[:, :2]
     finite = np.isfinite(boxes).all(axis=1)
@@ -67,4 +69,5 @@ def assemble(
         source=ImageFiles(),
         annotated=annotated,
         dropped={reason: count for reason, count in counts.items() if count},
+        notes=tuple(notes),
     )

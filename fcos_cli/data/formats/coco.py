@@ -129,7 +129,7 @@ def coco_splits(folder: Path) -> dict[str, Split]:
     if not files:
         # `fcos predict` leaves PREDS.images.json, a list of images, perhaps in their own folder: no data set.
         listed = [file for file in _detection_files(folder) if not file.name.endswith(".images.json")]
-        files = {file.stem: file for file in listed if _looks_like_coco(file)}
+        files = {file.stem: file for file in listed if looks_like_coco(file)}
     return {name: coco_split(file, f"{folder.name} {name}", any_name=name == ALL) for name, file in files.items()}
 
 
@@ -161,7 +161,8 @@ def _detection_files(folder: Path) -> list[Path]:
     return wanted or [file for file in files if not file.name.startswith("person_keypoints_")]
 
 
-def _looks_like_coco(file: Path) -> bool:
+def looks_like_coco(file: Path) -> bool:
+    """Whether a JSON file may be COCO's, by how it starts."""
     with file.open("rb") as stream:
         head = stream.read(1 << 16).lstrip(b"\xef\xbb\xbf \t\r\n")
     return head.startswith(b"{") and re.search(rb'"(images|annotations|categories)"\s*:\s*\[', head) is not None

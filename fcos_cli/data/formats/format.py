@@ -22,6 +22,7 @@ class Format:
         suffixes: endings, in lower case, of single files that are data sets of this format.
         file: what such a file is called in errors, such as "a COCO annotation file (.json)".
         file_splits: the splits of such a file.
+        recognises: tells such a file from other formats' files of the same ending.
     """
 
     name: str
@@ -30,3 +31,4 @@ class Format:
     suffixes: tuple[str, ...] = ()
     file: str = ""
     file_splits: Callable[[Path], dict[str, Split]] = lambda file: {}
+    recognises: Callable[[Path], bool] = lambda file: True

@@ -21,7 +21,7 @@ _MEANINGS = {
     "test": "test",
     "testing": "test",
 }
-_CLASS_FILES = ("classes.txt", "labels.txt", "obj.names", "class_names.txt")
+CLASS_FILES = ("classes.txt", "labels.txt", "obj.names", "class_names.txt")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def choose_split(wanted: str | None, splits: Mapping[str, Split], data: str) -> 
 def class_names_beside(*folders: Path) -> list[str] | None:
     """The class names of the first of these folders that has a file of them, one a line; None where none has."""
     for folder in folders:
-        for name in _CLASS_FILES:
+        for name in CLASS_FILES:
             if (folder / name).is_file():
                 lines = read_lines(folder / name)
                 repeated = sorted({line for line in lines if lines.count(line) > 1})

@@ -46,11 +46,11 @@ def voc_splits(folder: Path) -> dict[str, Split]:
     a split.
     """
     for annotations in (folder / "Annotations", folder / "annotations"):
-        if _has_voc_files(annotations):
+        if has_voc_files(annotations):
             return _listed_splits(folder, annotations)
-    if _has_voc_files(folder):
+    if has_voc_files(folder):
         return {ALL: _split(folder.name, folder, folder, [folder], None)}
-    folders = [inner for inner in sorted(folder.iterdir()) if inner.is_dir() and _has_voc_files(inner)]
+    folders = [inner for inner in sorted(folder.iterdir()) if inner.is_dir() and has_voc_files(inner)]
     return {inner.name: _split(f"{folder.name} {inner.name}", folder, inner, folders, None) for inner in folders}
 
 
@@ -133,7 +133,7 @@ def _image_ids(files: Sequence[Path]) -> dict[Path, int]:
 
 def _listed_splits(folder: Path, annotations: Path) -> dict[str, Split]:
     image_folder = next(
-        (place for place in (folder / "JPEGImages", folder / "images", folder, annotations) if _has_images(place)),
+        (place for place in (folder / "JPEGImages", folder / "images", folder, annotations) if has_images(place)),
         folder / "JPEGImages",
     )
     lists = [file for file in sorted((folder / "ImageSets" / "Main").glob("*.txt")) if _lists_images(file)]
@@ -244,12 +244,15 @@ def _lists_images(file: Path) -> bool:
     return bool(lines) and len(lines[0].split()) == 1
 
 
-def _has_images(folder: Path) -> bool:
+def has_images(folder: Path) -> bool:
+    """Whether a folder holds image files."""
     return folder.is_dir() and any(is_image_name(path.name) for path in folder.iterdir())
 
 
-def _has_voc_files(folder: Path) -> bool:
-    first = next(folder.glob("*.xml"), None) if folder.is_dir() else None
+def has_voc_files(folder: Path) -> bool:
+    """Whether a folder holds Pascal VOC files, by the first XML file."""
+    files = (file for file in folder.glob("*.xml") if not file.name.startswith("."))
+    first = next(files, None) if folder.is_dir() else None
     if first is None:
         return False
     with first.open("rb") as stream:

@@ -57,11 +57,18 @@ def test_what_is_not_understood_names_every_format(folder: Path) -> None:
     with pytest.raises(DataError, match="holds no data set that is understood") as caught:
         open_data(str(folder))
     assert caught.value.hint == (
-        "COCO: annotations/*.json; Pascal VOC: Annotations/*.xml; YOLO: data.yaml or images/, labels/; or images"
+        "COCO: annotations/*.json; Pascal VOC: Annotations/*.xml; KITTI: training/label_2/*.txt; Darknet: obj.data, "
+        "obj.names and train.txt; YOLO: data.yaml or images/, labels/; COCO: <split>/*.json; Pascal VOC: "
+        "VOCdevkit/VOC2007, Annotations/<split>/*.xml; YOLO: *.txt beside the images, and classes.txt; CVAT: "
+        "annotations.xml; LabelMe: *.json with `shapes`, one an image; Label Studio: an export as JSON; Open Images: "
+        "*-annotations-bbox.csv; or images"
     )
     with pytest.raises(DataError, match="not a data set") as caught:
         open_data(str(folder / "train.table"))
-    assert caught.value.hint == "give a folder, a COCO annotation file (.json) or a YOLO index (.yaml)"
+    assert caught.value.hint == (
+        "give a folder, a COCO annotation file (.json), Darknet's obj.data, a YOLO index (.yaml), CVAT's "
+        "annotations.xml, an export of Label Studio (.json), Open Images' boxes (.csv)"
+    )
 
 
 def test_a_new_format_is_one_entry(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,108 @@
+"""Finds the image that an annotation names, below one folder: names often are paths of the machine that wrote them."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from fcos_cli.data.sources.files import images_below
+
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+
+
+class ImageFinder:
+    """The images below a folder, found by the names that annotations give.
+
+    Tried in this order: the name as it is written, relative to each of the folders that are near; the image below the
+    folder whose path ends like the name, however much of the name's start belongs to another machine
+    (`/content/data/images/a.jpg`, `C:\\photos\\a.jpg`, `data/obj/a.jpg`, an URL); the same in another case or Unicode
+    form; without the eight digits that Label Studio puts before the names of uploads.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, name: str, near: Iterable[Path] = ()) -> str:
+        """The image's path relative to the folder; the name as it is written where there is no such image."""
+        written = _plain(name)
+        for place in (*near, self.folder):
+            path = place / written
+            if written and _is_file(path):
+                return Path(os.path.relpath(path, self.folder)).as_posix()
+        found = self._ending_like(written)
+        base = PurePosixPath(written).name
+        if found is None and _UPLOADED.match(base):
+            found = self._ending_like(base[9:])
+        return found if found is not None else written
+
+    def by_stem(self, stem: str, near: Iterable[Path] = ()) -> str | None:
+        """An image of this name with any extension, the nearest first; relative to the folder."""
+        alike = self._stems.get(_key(stem), [])
+        for place in near:
+            inside = Path(os.path.relpath(place, self.folder))
+            for path in alike:
+                if Path(path).parent == inside:
+                    return path
+        return alike[0] if len(alike) == 1 else None
+
+    def _ending_like(self, written: str) -> str | None:
+        """The image that shares the longest end with the written path; None where two share as much."""
+        parts = [_key(part) for part in PurePosixPath(written).parts]
+        if not parts:
+            return None
+        shared = [(_common_end(parts, path), path) for path in self._names.get(parts[-1], [])]
+        longest = max((count for count, _ in shared), default=0)
+        best = [path for count, path in shared if count == longest]
+        return best[0] if len(best) == 1 else None
+
+    @cached_property
+    def _paths(self) -> list[str]:
+        return [Path(os.path.relpath(path, self.folder)).as_posix() for path in images_below(self.folder)]
+
+    @cached_property
+    def _names(self) -> dict[str, list[str]]:
+        return _grouped((_key(PurePosixPath(path).name), path) for path in self._paths)
+
+    @cached_property
+    def _stems(self) -> dict[str, list[str]]:
+        return _grouped((_key(PurePosixPath(path).stem), path) for path in self._paths)
+
+
+def _plain(name: str) -> str:
+    """A path with slashes: of an URL its path, of Label Studio's local files what `d=` names."""
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", name) or name.startswith("/data/"):
+        parts = urlsplit(name)
+        local = parse_qs(parts.query).get("d")
+        name = local[0] if local else unquote(parts.path)
+    return name.strip().replace("\\", "/")
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _common_end(parts: list[str], path: str) -> int:
+    count = 0
+    for one, other in zip(reversed(parts), reversed(PurePosixPath(path).parts), strict=False):
+        if one != _key(other):
+            break
+        count += 1
+    return count
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    # A name that is too long, or holds what no name may.
+    except (OSError, ValueError):
+        return False

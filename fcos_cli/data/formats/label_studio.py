@@ -1,0 +1,174 @@
+"""Label Studio's JSON and JSON-MIN exports: a list of tasks. Source: Label Studio's documentation of its exports.
+
+Coordinates are percents of the image, rectangles turn about their upper left corner. Rectangles, polygons and ellipses
+become the box around them. Of a task that several people annotated the first annotation counts.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fcos_cli.data.formats.finding import ImageFinder
+from fcos_cli.data.formats.format import Format
+from fcos_cli.data.formats.named import Box, NamedBox, NamedImage, class_names, named_data, named_split, title
+from fcos_cli.data.formats.splits import ALL, Split
+from fcos_cli.data.image_names import is_image_name
+from fcos_cli.data.records import DetectionData
+from fcos_cli.errors import DataError
+
+NOT_A_BOX = "results that are no shapes with an area (key points, brushes, choices, texts)"
+NOT_DONE = "tasks without an annotation that was not cancelled"
+NO_LABEL = "shapes without a label"
+_KINDS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
+
+
+def label_studio_splits(folder: Path) -> dict[str, Split]:
+    """The one split of a folder that holds an export of Label Studio."""
+    files = [file for file in sorted(folder.glob("*.json")) if is_label_studio(file)]
+    return label_studio_file_splits(files[0]) if len(files) == 1 else {file.stem: _split(file) for file in files}
+
+
+def label_studio_file_splits(file: Path) -> dict[str, Split]:
+    """The one split of an export."""
+    return {ALL: _split(file, ALL)}
+
+
+def read_label_studio(file: Path, split: str = ALL) -> DetectionData:
+    """An export as a data set.
+
+    Raises:
+        DataError: it is not JSON, a task has no image, or a shape's coordinates are no numbers.
+    """
+    finder = ImageFinder(file.parent)
+    left_out: Counter[str] = Counter()
+    images = []
+    several = 0
+    for number, task in enumerate(_tasks(file), start=1):
+        where = f"{file}, task {task.get('id', number)}"
+        results = _results(task)
+        if results is None:
+            left_out[NOT_DONE] += 1
+            continue
+        several += len([item for item in task.get("annotations") or [] if not item.get("was_cancelled")]) > 1
+        boxes = []
+        size = (0, 0)
+        for result in results:
+            value = {**result, **(result.get("value") or {})}
+            box = _box(value, where)
+            label = next((value[kind][0] for kind in _KINDS if value.get(kind)), None)
+            if box is None or label is None:
+                left_out[NOT_A_BOX if box is None else NO_LABEL] += 1
+                continue
+            boxes.append(NamedBox(str(label), box))
+            size = (int(result.get("original_width") or 0), int(result.get("original_height") or 0))
+        name = finder.find(_image(task, where), [file.parent / "images", file.parent])
+        images.append(NamedImage(name, boxes, size, fractions=True))
+    notes = [f"{several} tasks have several annotations: the first of each is taken"] if several else []
+    classes = class_names(images)
+    return named_data(title(file.parent, split), file.parent, images, classes, dropped=left_out, notes=notes)
+
+
+def is_label_studio(file: Path) -> bool:
+    """Whether a JSON file is an export of Label Studio, by how it starts."""
+    if file.name.startswith("."):
+        return False
+    with file.open("rb") as stream:
+        head = stream.read(1 << 16).lstrip(b"\xef\xbb\xbf \t\r\n")
+    marks = (b'"annotations"', b'"rectanglelabels"', b'"polygonlabels"', b'"annotation_id"', b'"total_annotations"')
+    return head.startswith(b"[") and any(mark in head for mark in marks) and b'"image_id"' not in head
+
+
+def _split(file: Path, split: str | None = None) -> Split:
+    name = split or file.stem
+    return named_split(lambda: read_label_studio(file, name), lambda: len(_tasks(file)), name)
+
+
+def _tasks(file: Path) -> list[dict[str, Any]]:
+    try:
+        tasks = msgspec.json.decode(file.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    except (msgspec.DecodeError, ValueError) as error:
+        raise DataError(f"{file}: not valid JSON: {error}", "export it again") from None
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from None
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise DataError(f"{file}: not an export of Label Studio", "export it as JSON or JSON-MIN, or as COCO")
+    return tasks
+
+
+def _results(task: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The shapes of a task: of its first annotation (JSON), of its lists of labels (JSON-MIN); None: not annotated."""
+    if "annotations" in task or "completions" in task:
+        done = [item for item in task.get("annotations") or task.get("completions") or [] if isinstance(item, dict)]
+        kept = next((item for item in done if not item.get("was_cancelled")), None)
+        results = None if kept is None else kept.get("result") or []
+    else:
+        lists = [value for value in task.values() if isinstance(value, list) and value]
+        results = next((value for value in lists if isinstance(value[0], dict)), [])
+    return None if results is None else [item for item in results if isinstance(item, dict)]
+
+
+def _image(task: dict[str, Any], where: str) -> str:
+    def texts() -> Iterator[str]:
+        inner = task.get("data")
+        data: dict[str, Any] = inner if isinstance(inner, dict) else task
+        yield from (str(data[key]) for key in ("image", "img", "url", "ocr") if data.get(key))
+        yield from (value for value in data.values() if isinstance(value, str) and is_image_name(value.split("?")[0]))
+        yield str(task.get("file_upload") or "")
+
+    name = next((text for text in texts() if text), "")
+    if not name:
+        raise DataError(f"{where}: no image", "a task needs `data` with `image`")
+    return name
+
+
+def _box(value: dict[str, Any], where: str) -> Box | None:
+    """Around a shape, in fractions of the image; None where it is no shape with an area."""
+    try:
+        if "points" in value:
+            xs, ys = [float(x) for x, _ in value["points"]], [float(y) for _, y in value["points"]]
+            corners = list(zip(xs, ys, strict=True))
+        elif "radiusX" in value:
+            x, y, rx, ry = (float(value[key]) for key in ("x", "y", "radiusX", "radiusY"))
+            corners = [(x - rx, y - ry), (x + rx, y + ry)]
+        elif "width" in value and "x" in value:
+            corners = _turned(value)
+        else:
+            return None
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{where}: a shape whose coordinates are no numbers", "correct the export") from None
+    if len(corners) < 2:
+        return None
+    xs, ys = [x / 100 for x, _ in corners], [y / 100 for _, y in corners]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _turned(value: dict[str, Any]) -> list[tuple[float, float]]:
+    """Corners of a rectangle that is turned about its upper left one; angles hold in pixels, not in percents."""
+    x, y, w, h = (float(value[key]) for key in ("x", "y", "width", "height"))
+    angle = math.radians(float(value.get("rotation") or 0))
+    aspect = float(value.get("original_width") or 1) / float(value.get("original_height") or 1)
+    corners = []
+    for right, down in ((0.0, 0.0), (w, 0.0), (0.0, h), (w, h)):
+        across, along = right * aspect, down
+        corners.append(
+            (
+                x + (across * math.cos(angle) - along * math.sin(angle)) / aspect,
+                y + across * math.sin(angle) + along * math.cos(angle),
+            )
+        )
+    return corners
+
+
+LABEL_STUDIO = Format(
+    "Label Studio",
+    "an export as JSON",
+    label_studio_splits,
+    suffixes=(".json",),
+    file="an export of Label Studio (.json)",
+    file_splits=label_studio_file_splits,
+    recognises=is_label_studio,
+)

@@ -1,0 +1,129 @@
+"""LabelMe: one JSON file an image, with `shapes`. Source: the files of labelme 3 to 5 (`labelme/label_file.py`).
+
+Rectangles, polygons, circles and masks become the box around them; points and lines have no area and are left out.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fcos_cli.data.formats.finding import ImageFinder
+from fcos_cli.data.formats.format import Format
+from fcos_cli.data.formats.named import (
+    Box,
+    NamedBox,
+    NamedImage,
+    class_names,
+    folders_of_splits,
+    named_data,
+    named_split,
+    title,
+)
+from fcos_cli.data.formats.splits import Split, class_names_beside
+from fcos_cli.data.records import DetectionData
+from fcos_cli.errors import DataError
+
+_LOOKED_AT = 20
+NOT_A_BOX = "shapes without an area (points, lines)"
+
+
+def labelme_splits(folder: Path) -> dict[str, Split]:
+    """The splits of a folder of LabelMe files: in it, in one folder a split, or in a folder of their own."""
+    places = folders_of_splits(folder, _has_files)
+    return {name: _split(folder, name, places) for name in places}
+
+
+def read_labelme(file: Path, finder: ImageFinder) -> tuple[NamedImage, Counter[str]]:
+    """One file, and what was left out of it.
+
+    Raises:
+        DataError: it is not JSON or not LabelMe's; names the file.
+    """
+    content = _load(file)
+    left_out: Counter[str] = Counter()
+    boxes = []
+    for shape in content["shapes"]:
+        box = _box(shape, file)
+        if box is None:
+            left_out[NOT_A_BOX] += 1
+        else:
+            boxes.append(NamedBox(str(shape.get("label") or "").strip(), box))
+    if any(not item.name for item in boxes):
+        raise DataError(f"{file}: a shape without a label", "give every shape its class")
+    near = [file.parent, file.parent.parent / "images", file.parent.parent]
+    name = finder.find(str(content.get("imagePath") or f"{file.stem}.jpg"), near)
+    if not (finder.folder / name).is_file():
+        name = finder.by_stem(file.stem, near) or name
+    size = (_whole(content.get("imageWidth")), _whole(content.get("imageHeight")))
+    return NamedImage(name, boxes, size), left_out
+
+
+def _split(folder: Path, split: str, places: dict[str, list[Path]]) -> Split:
+    def files(name: str) -> list[Path]:
+        return [file for place in places[name] for file in _candidates(place) if _is_labelme(file)]
+
+    def read() -> DetectionData:
+        finder = ImageFinder(folder)
+        parsed = {name: [read_labelme(file, finder) for file in files(name)] for name in places}
+        everything = [image for images in parsed.values() for image, _ in images]
+        classes = class_names(everything, class_names_beside(folder) or ())
+        left_out = sum((counts for _, counts in parsed[split]), Counter[str]())
+        images = [image for image, _ in parsed[split]]
+        return named_data(title(folder, split), folder, images, classes, dropped=left_out)
+
+    return named_split(read, lambda: len(files(split)), split)
+
+
+def _box(shape: dict[str, Any], file: Path) -> Box | None:
+    kind, points = shape.get("shape_type") or "polygon", shape.get("points") or ()
+    try:
+        xs, ys = [float(x) for x, _ in points], [float(y) for _, y in points]
+    except (TypeError, ValueError):
+        raise DataError(f"{file}: a shape whose points are no pairs of numbers", "correct the file") from None
+    if kind == "circle" and len(xs) == 2:
+        radius = ((xs[1] - xs[0]) ** 2 + (ys[1] - ys[0]) ** 2) ** 0.5
+        return xs[0] - radius, ys[0] - radius, xs[0] + radius, ys[0] + radius
+    if kind in ("point", "points", "line", "linestrip") or len(xs) < 2 or (kind == "polygon" and len(xs) < 3):
+        return None
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        content = msgspec.json.decode(file.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    except (msgspec.DecodeError, ValueError) as error:
+        raise DataError(f"{file}: not valid JSON: {error}", "restore the annotation file") from None
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+        raise DataError(f"{file}: not a LabelMe file", "it needs a list `shapes`")
+    if not all(isinstance(shape, dict) for shape in content["shapes"]):
+        raise DataError(f"{file}: a shape that is no object", "correct the file")
+    return content
+
+
+def _whole(value: object) -> int:
+    return int(value) if isinstance(value, int | float) and 0 < value < 1 << 31 else 0
+
+
+def _candidates(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.glob("*.json")) if not file.name.startswith(".")]
+
+
+def _has_files(folder: Path) -> bool:
+    return any(_is_labelme(file) for file in _candidates(folder)[:_LOOKED_AT])
+
+
+def _is_labelme(file: Path) -> bool:
+    """By its content: the key may stand behind megabytes of `imageData`, so the end of the file is looked at, too."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        head = stream.read(1 << 14)
+        stream.seek(max(0, size - (1 << 14)))
+        ends = head + stream.read()
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and b'"shapes"' in ends and b'"imagePath"' in ends
+
+
+LABELME = Format("LabelMe", "*.json with `shapes`, one an image", labelme_splits)

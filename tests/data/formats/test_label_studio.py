@@ -1,0 +1,79 @@
+"""Exports of Label Studio made by hand."""
+
+import pytest
+
+from fcos_cli.data.datasets import find_splits, open_data
+from fcos_cli.errors import DataError
+
+
+def rectangle(label, x, y, width, height, rotation=0):
+    value = {"x": x, "y": y, "width": width, "height": height, "rotation": rotation, "rectanglelabels": [label]}
+    return {"original_width": 160, "original_height": 120, "type": "rectanglelabels", "value": value}
+
+
+def task(number, image, *results, **more):
+    return {"id": number, "annotations": [{"id": 1, "result": list(results), **more}], "data": {"image": image}}
+
+
+CAT = rectangle("cat", 10, 20, 50, 25)
+POLYGON = {
+    "original_width": 160,
+    "original_height": 120,
+    "value": {"points": [[10, 10], [20, 10], [15, 50]], "polygonlabels": ["dog"]},
+}
+CHOICE = {"type": "choices", "value": {"choices": ["good"]}}
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "/data/upload/1/0123abcd-a.jpg",
+        "/data/local-files/?d=my/images/a.jpg",
+        "https://host/x/a.jpg?v=1",
+        "C:\\x\\a.jpg",
+    ],
+)
+def test_percents_become_pixels_and_addresses_names(made, listed, image):
+    made.image("images/a.jpg")
+    file = made.json("export.json", [task(1, image, CAT, POLYGON, CHOICE)])
+    for spec in (made.root, file):
+        data = open_data(str(spec))
+        assert find_splits(str(spec))[0] == "Label Studio"
+        assert listed(data) == {"images/a.jpg": [("cat", 16, 24, 96, 54), ("dog", 16, 12, 32, 60)]}
+        assert list(data.dropped.values()) == [1]
+
+
+def test_a_rectangle_turns_about_its_upper_left_corner(made, listed):
+    made.image("a.jpg")
+    # 40 by 12 pixels at (80, 60): turned by 90 degrees it lies left of and below its corner.
+    made.json("export.json", [task(1, "a.jpg", rectangle("cat", 50, 50, 25, 10, rotation=90))])
+    assert listed(open_data(str(made.root))) == {"a.jpg": [("cat", 68, 60, 80, 100)]}
+
+
+def test_json_min_and_tasks_that_were_cancelled(made, listed):
+    made.image("a.jpg", "b.jpg", "c.jpg")
+    flat = {**{key: value for key, value in CAT.items() if key != "value"}, **CAT["value"]}
+    made.json("min.json", [{"image": "/data/upload/2/a.jpg", "id": 3, "label": [flat], "annotation_id": 5}])
+    assert listed(open_data(str(made.root))) == {"a.jpg": [("cat", 16, 24, 96, 54)]}
+    (made.root / "min.json").unlink()
+    twice = task(2, "b.jpg", CAT)
+    twice["annotations"].append({"id": 2, "result": [CAT, CAT]})
+    made.json("all.json", [task(1, "a.jpg", CAT, was_cancelled=True), twice, task(3, "c.jpg")])
+    data = open_data(str(made.root))
+    assert listed(data) == {"b.jpg": [("cat", 16, 24, 96, 54)], "c.jpg": []}
+    assert data.dropped == {"tasks without an annotation that was not cancelled": 1}
+    assert data.notes == ("1 tasks have several annotations: the first of each is taken",)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ([{"id": 7, "annotations": [{"result": []}], "data": {}}], "task 7: no image"),
+        ([task(8, "a.jpg", rectangle("cat", "x", 1, 2, 3))], "task 8: .*no numbers"),
+    ],
+)
+def test_what_is_wrong_names_the_task(made, tasks, message):
+    made.image("a.jpg")
+    made.json("export.json", tasks)
+    with pytest.raises(DataError, match=message):
+        open_data(str(made.root))
