@@ -1,8 +1,8 @@
-"""`fcos data`: what data sets there are, and whether one is sound."""
+"""`fcos data check`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,51 +12,10 @@ from fcos_cli.report import console
 if TYPE_CHECKING:
     from fcos_cli.data.check import DataReport
 
-app = typer.Typer(help="List and check data sets.", no_args_is_help=True)
-
 _SHOWN_CLASSES = 30
 _SHOWN_ERRORS = 20
 
 
-@app.command("list")
-def list_data(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
-) -> None:
-    """Data sets that can be opened by name: under $FCOS_DATA, ./data and ./datasets, and the built-in ones."""
-    from fcos_cli.data.datasets import BUILT_IN, data_roots, find_splits, known_names
-
-    entries: list[dict[str, Any]] = []
-    for name, place in {BUILT_IN: None, **known_names()}.items():
-        try:
-            layout, splits = find_splits(name if place is None else str(place))
-            counts = {split: opener.count() for split, opener in splits.items()}
-            problem = None
-        except DataError as error:
-            layout, counts, problem = "", {}, error.message
-        where = None if place is None else str(place)
-        entries.append({"name": name, "layout": layout, "splits": counts, "path": where, "problem": problem})
-    looked = [{"path": str(root), "exists": root.is_dir()} for root in data_roots()]
-    if as_json:
-        console.print_json({"data": entries, "looked_in": looked})
-        return
-    console.print_table(
-        "Data sets",
-        ["name", "layout", "splits (images)", "where"],
-        [
-            [entry["name"], entry["layout"] or "not understood", _splits_text(entry["splits"]), entry["path"] or "-"]
-            for entry in entries
-        ],
-        text_columns=4,
-    )
-    for entry in entries:
-        if entry["problem"]:
-            console.warn(entry["problem"])
-    for root in looked:
-        console.say(f"looked in {root['path']}" + ("" if root["exists"] else " (no such folder)"))
-    console.say("set FCOS_DATA to a folder of data sets to find them by name; --data takes any path too")
-
-
-@app.command("check")
 def check(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A name (coco, shapes), a folder or an annotation file.")],
     split: Annotated[str | None, typer.Option("--split", help="Only this split; all of them by default.")] = None,
@@ -129,10 +88,6 @@ def _show(reports: Sequence["DataReport"], title: str) -> None:
             console.fail(f"{report.name}: {line}")
         if len(report.errors) > _SHOWN_ERRORS:
             console.fail(f"{report.name}: {len(report.errors) - _SHOWN_ERRORS} more (--json lists all)")
-
-
-def _splits_text(counts: dict[str, int | None]) -> str:
-    return ", ".join(name if count is None else f"{name} {count:,}" for name, count in counts.items()) or "-"
 
 
 def _image_hint(data: str, decoded: bool) -> str:
