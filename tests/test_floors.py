@@ -1,6 +1,6 @@
 """The floors of the house: app - commands - training, predict, benchmarks - runtime - weights, stats - model - ground.
 
-An import never runs up, packages of one floor never form a circle, and torch is imported only by what needs it.
+An import never runs up, neither packages of one floor nor files form a circle, torch is imported only where it is needed.
 """
 
 import ast
@@ -8,6 +8,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,21 @@ def test_packages_of_one_floor_form_no_circle():
         for name in free:
             del below[name]
     assert not below, f"circular imports among {sorted(below)}"
+
+
+def test_files_form_no_circle():
+    """Imports of a type alone count, too: two files that need each other's names are read as one."""
+    graph = {m: {_file(name) for name in imported(path)} - {None, m} for m, path in (CLI | KERNELS).items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def _file(name):
+    """The module of this project that `a.b.c` is, or is a name of."""
+    candidates = (name, f"{name}.__init__", name.rpartition(".")[0], f"{name.rpartition('.')[0]}.__init__")
+    return next((candidate for candidate in candidates if candidate in CLI | KERNELS), None)
 
 
 @pytest.mark.parametrize("other", ["model", "weights"])

@@ -13,7 +13,7 @@ import numpy as np
 from fcos_cli.data.records import Categories, DetectionData
 from fcos_cli.data.shapes.draw import draw_image
 from fcos_cli.data.shapes.layout import SHAPES, Layout, make_layout
-from fcos_cli.data.sources.source import ImageSource
+from fcos_cli.data.sources.source import Images, ImageSource
 from fcos_cli.errors import DataError
 
 SPLITS = {"train": 4000, "val": 300, "test": 500}
@@ -27,7 +27,7 @@ class DrawnShapes(ImageSource):
     layout: Layout
     key: tuple[int, int]
 
-    def read(self, data: DetectionData, index: int) -> np.ndarray:
+    def read(self, data: Images, index: int) -> np.ndarray:
         """As `ImageSource.read`."""
         image = int(data.image_ids[index]) - 1
         return draw_image(self.layout, image, (*self.key, image))

@@ -12,7 +12,7 @@ from PIL import Image
 from fcos_cli.data.image_names import is_image_name, natural_key, stable_ids
 from fcos_cli.data.images import as_array, load_rgb, open_image, stored_size, upright_size
 from fcos_cli.data.records import DetectionData
-from fcos_cli.data.sources.source import ImageSource
+from fcos_cli.data.sources.source import Images, ImageSource
 from fcos_cli.errors import DataError
 
 
@@ -27,14 +27,14 @@ class ImageFiles(ImageSource):
 
     on_disk = True
 
-    def read(self, data: DetectionData, index: int) -> np.ndarray:
+    def read(self, data: Images, index: int) -> np.ndarray:
         """As `ImageSource.read`."""
         return open_image(
             data.path(index), lambda image: as_array(load_rgb(image, upright=_is_upright(data, index, image)))
         )
 
     def read_resized(
-        self, data: DetectionData, index: int, target: Callable[[int, int], tuple[int, int]], *, draft: bool = False
+        self, data: Images, index: int, target: Callable[[int, int], tuple[int, int]], *, draft: bool = False
     ) -> tuple[np.ndarray, tuple[int, int]]:
         """As `ImageSource.read_resized`, while the image still is Pillow's: two copies less.
 
@@ -106,7 +106,7 @@ def images_below(folder: Path) -> Iterator[str]:
         yield from (os.path.join(place, name) for name in sorted(files) if is_image_name(name))
 
 
-def _is_upright(data: DetectionData, index: int, image: Image.Image) -> bool:
+def _is_upright(data: Images, index: int, image: Image.Image) -> bool:
     """Whether an image of a data set is to be turned as its EXIF says; not where it was annotated as it is stored."""
     annotated = (int(data.sizes[index, 0]), int(data.sizes[index, 1]))
     upright = upright_size(image)

@@ -12,7 +12,7 @@ from PIL import Image
 from fcos_cli.data.images import image_sizes, read_image, upright_pixels
 from fcos_cli.data.records import DetectionData
 from fcos_cli.data.sources.files import ImageFiles
-from fcos_cli.data.sources.source import ImageSource
+from fcos_cli.data.sources.source import Images, ImageSource
 from fcos_cli.errors import UsageError
 
 ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | torch.Tensor
@@ -24,7 +24,7 @@ class GivenImages(ImageSource):
 
     images: Sequence[Path | np.ndarray]
 
-    def read(self, data: DetectionData, index: int) -> np.ndarray:
+    def read(self, data: Images, index: int) -> np.ndarray:
         """As `ImageSource.read`."""
         image = self.images[index]
         return read_image(image) if isinstance(image, Path) else image

@@ -5,17 +5,42 @@ A new kind of source is one file: a class with `read`, and with what it does oth
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from fcos_cli.data.images import resize
 from fcos_cli.errors import DataError
 
-if TYPE_CHECKING:
-    from fcos_cli.data.records import DetectionData
+
+class Images(Protocol):
+    """What a source is told of the data set whose pixels it gives: the part of `DetectionData` that is no annotation.
+
+    Attributes:
+        name: what to call the data set.
+        file_names: N names.
+        image_ids: int64 [N].
+        sizes: int32 [N, 2], width and height in pixels; 0 where unknown.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def file_names(self) -> Sequence[str]: ...
+
+    @property
+    def image_ids(self) -> np.ndarray: ...
+
+    @property
+    def sizes(self) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+
+    def path(self, index: int) -> Path: ...
 
 
 class ImageSource(ABC):
@@ -30,7 +55,7 @@ class ImageSource(ABC):
     about: Mapping[str, object] = MappingProxyType({})
 
     @abstractmethod
-    def read(self, data: "DetectionData", index: int) -> np.ndarray:
+    def read(self, data: Images, index: int) -> np.ndarray:
         """Pixels of image `index` of `data`: uint8 [H, W, 3] RGB, upright.
 
         Raises:
@@ -38,7 +63,7 @@ class ImageSource(ABC):
         """
 
     def read_resized(
-        self, data: "DetectionData", index: int, target: Callable[[int, int], tuple[int, int]], *, draft: bool = False
+        self, data: Images, index: int, target: Callable[[int, int], tuple[int, int]], *, draft: bool = False
     ) -> tuple[np.ndarray, tuple[int, int]]:
         """Image `index`, resized (bilinear, antialiased).
 
@@ -58,7 +83,7 @@ class ImageSource(ABC):
         height, width = pixels.shape[:2]
         return np.ascontiguousarray(resize(pixels, *target(width, height))), (width, height)
 
-    def expected(self, data: "DetectionData") -> int:
+    def expected(self, data: Images) -> int:
         """How many images are likely to come, for a progress bar; 0 where nobody knows."""
         return len(data)
 
@@ -76,7 +101,7 @@ class StreamedSource(ImageSource):
 
     @abstractmethod
     def stream(
-        self, data: "DetectionData", done: np.ndarray | None, failed: list[tuple[str, str]]
+        self, data: Images, done: np.ndarray | None, failed: list[tuple[str, str]]
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Index and pixels, uint8 [H, W, 3] RGB, of one image after another.
 
@@ -86,7 +111,7 @@ class StreamedSource(ImageSource):
             failed: gets (name, reason) where the stream is broken, which ends it.
         """
 
-    def read(self, data: "DetectionData", index: int) -> np.ndarray:
+    def read(self, data: Images, index: int) -> np.ndarray:
         """As `ImageSource.read`, of an image that is kept."""
         with self._lock:
             pixels = self._kept.get(index)

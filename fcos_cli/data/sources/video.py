@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fcos_cli.data.records import DetectionData
-from fcos_cli.data.sources.source import StreamedSource
+from fcos_cli.data.sources.source import Images, StreamedSource
 from fcos_cli.errors import DataError, SetupError
 
 # A camera has no end: a day at 60 frames a second.
@@ -53,12 +53,12 @@ class VideoFrames(StreamedSource):
         super().__init__()
         self.location, self.promised, self.about = location, promised, about
 
-    def expected(self, data: DetectionData) -> int:
+    def expected(self, data: Images) -> int:
         """As `ImageSource.expected`."""
         return self.promised
 
     def stream(
-        self, data: DetectionData, done: np.ndarray | None, failed: list[tuple[str, str]]
+        self, data: Images, done: np.ndarray | None, failed: list[tuple[str, str]]
     ) -> Iterator[tuple[int, np.ndarray]]:
         """As `StreamedSource.stream`."""
         av = _pyav()
