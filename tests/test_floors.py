@@ -1,6 +1,6 @@
 """The floors of the house: app - commands - training, predict, benchmarks - runtime - weights, stats - model - ground.
 
-An import never runs up, neither packages of one floor nor files form a circle, torch is imported only where it is needed.
+An import never runs up; packages of one floor, and files, form no circle; torch is imported only where it is needed.
 """
 
 import ast
