@@ -1,6 +1,5 @@
 """Launches the Triton kernels of `assign`. They lie in `triton_assign.py`."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +9,7 @@ import triton
 from torch import Tensor
 
 from fcos_kernels.assign.triton_assign import _assign_add_kernel, _assign_fwd_kernel
+from fcos_kernels.assign.types import Rule
 from fcos_kernels.common.variants import Variant
 
 TILE_H, TILE_W, CHUNK = 16, 16, 32
@@ -19,17 +19,7 @@ ADD_BLOCK, ADD_WARPS = 1024, 4
 
 
 def launch(
-    boxes: Tensor,
-    offsets: Tensor,
-    *,
-    grids: Sequence[tuple[int, int]],
-    strides: Sequence[int],
-    starts: Sequence[int],
-    ranges: Sequence[tuple[float, float]],
-    radius: float,
-    inclusive: bool,
-    ignore: Tensor | None,
-    count_candidates: bool,
+    boxes: Tensor, offsets: Tensor, ignore: Tensor | None, rule: Rule
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Index, number of positives, sum of their centre-ness targets, candidates: as `assign`, whose checks they passed.
 
@@ -38,13 +28,13 @@ def launch(
     Raises:
         ValueError: more cells or boxes than a kernel can count.
     """
-    levels = _numbers(tuple(grids), tuple(strides), tuple(starts), tuple(ranges), radius)
-    images, locations = len(offsets) - 1, sum(rows * columns for rows, columns in grids)
+    levels = _numbers(tuple(rule.grids), tuple(rule.strides), tuple(rule.starts), tuple(rule.ranges), rule.radius)
+    images, locations = len(offsets) - 1, sum(rows * columns for rows, columns in rule.grids)
     if len(boxes) >= 2**31 or locations >= 2**31:
         raise ValueError(f"boxes and grids must have fewer than 2^31 rows and cells, not {len(boxes)} and {locations}")
-    tiles = sum(triton.cdiv(rows, TILE_H) * triton.cdiv(columns, TILE_W) for rows, columns in grids)
+    tiles = sum(triton.cdiv(rows, TILE_H) * triton.cdiv(columns, TILE_W) for rows, columns in rule.grids)
     index = torch.empty((images, locations), dtype=torch.int32, device=boxes.device)
-    candidates = torch.empty_like(index) if count_candidates else None
+    candidates = torch.empty_like(index) if rule.count_candidates else None
     parts = torch.empty((images * tiles, 2), dtype=torch.float32, device=boxes.device)
     positives, total = (torch.empty((), dtype=torch.float32, device=boxes.device) for _ in range(2))
     with torch.cuda.device_of(boxes):
@@ -60,10 +50,10 @@ def launch(
                 len(boxes),
                 tiles,
                 locations,
-                LEVELS=len(grids),
-                SAMPLED=radius > 0,
-                INCLUSIVE=inclusive,
-                COUNTED=count_candidates,
+                LEVELS=len(rule.grids),
+                SAMPLED=rule.radius > 0,
+                INCLUSIVE=rule.inclusive,
+                COUNTED=rule.count_candidates,
                 TILE_H=TILE_H,
                 TILE_W=TILE_W,
                 CHUNK=CHUNK,

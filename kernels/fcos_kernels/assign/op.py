@@ -1,8 +1,8 @@
 """Assignment of locations to ground-truth boxes, for a ragged batch, all levels at once.
 
-The rule stands in `paint.py` (FCOS, arXiv 1904.01355, section 3.1; fcos-spec section 2): strictly inside the box (and
-the centre square), max(l, t, r, b) within the level's range, the smallest area wins, ties go to the lower row. In the
-same call: the number of positives and the sum of their centre-ness targets
+The rule stands in `paint.py` (FCOS, arXiv 1904.01355, section 3.1; docs/method.md, Assignment): strictly inside the
+box (and the centre square), max(l, t, r, b) within the level's range, the smallest area wins, ties go to the lower row.
+In the same call: the number of positives and the sum of their centre-ness targets
 sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)), which normalise the losses.
 
 On a GPU one Triton launch finds all of it (`triton_assign.py`), on the CPU boxes are painted (`paint.py`), elsewhere
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fcos_kernels.assign.paint import paint
 from fcos_kernels.assign.plain import assign_in_chunks, normalizers
+from fcos_kernels.assign.types import Rule
 from fcos_kernels.common import dispatch
 from fcos_kernels.common.checks import (
     check_ascending,
@@ -117,49 +118,31 @@ def _assign(
     count_candidates: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The fields of an `Assignment`; candidates are [0] where they are not asked for."""
-    grids = list(zip(rows, columns, strict=True))
-    rule: dict[str, Any] = {
-        "grids": grids,
-        "strides": strides,
-        "starts": starts,
-        "ranges": list(zip(lower, upper, strict=True)),
-        "radius": radius,
-        "inclusive": inclusive,
-        "count_candidates": count_candidates,
-    }
+    grids, ranges = list(zip(rows, columns, strict=True)), list(zip(lower, upper, strict=True))
+    rule = Rule(grids, strides, starts, ranges, radius, inclusive, count_candidates)
     if boxes.device.type == "cpu":
         check_ascending("offsets", offsets, len(boxes))
     candidates: Tensor | None
     if dispatch.use_triton(boxes.device):
         from fcos_kernels.assign.launch import launch
 
-        index, positives, total, candidates = launch(boxes, offsets, ignore=ignore, **rule)
+        index, positives, total, candidates = launch(boxes, offsets, ignore, rule)
     else:
         if boxes.device.type == "cpu":
             crowd = None if ignore is None else ignore.numpy()
-            painted, counted = paint(boxes.numpy(), offsets.numpy(), ignore=crowd, **rule)
+            painted, counted = paint(boxes.numpy(), offsets.numpy(), ignore=crowd, **rule._asdict())
             index, candidates = torch.from_numpy(painted), None if counted is None else torch.from_numpy(counted)
         else:
-            index, candidates = assign_in_chunks(boxes, offsets, ignore=ignore, **rule)
+            index, candidates = assign_in_chunks(boxes, offsets, ignore, rule)
         positives, total = normalizers(index, boxes, grids, strides, starts)
     return index, positives, total, index.new_empty(0) if candidates is None else candidates
 
 
 @_assign.register_fake
-def _(
-    boxes: Tensor,
-    offsets: Tensor,
-    ignore: Tensor | None,
-    rows: Sequence[int],
-    columns: Sequence[int],
-    strides: Sequence[int],
-    starts: Sequence[int],
-    lower: Sequence[float],
-    upper: Sequence[float],
-    radius: float,
-    inclusive: bool,
-    count_candidates: bool,
+def _fake(
+    boxes: Tensor, offsets: Tensor, ignore: Tensor | None, rows: Sequence[int], columns: Sequence[int], *others: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    *_, count_candidates = others
     locations = sum(r * c for r, c in zip(rows, columns, strict=True))
     index = boxes.new_empty((offsets.shape[0] - 1, locations), dtype=torch.int32)
     candidates = torch.empty_like(index) if count_candidates else index.new_empty(0)

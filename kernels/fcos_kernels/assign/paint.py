@@ -1,7 +1,7 @@
 """The assignment of locations to boxes, painted: NumPy only, linear in boxes and locations, no [L, G] array.
 
 Location (i, j) of a level with stride s lies at (x, y) = (start + i s, start + j s). With l = x - x0, t = y - y0,
-r = x1 - x, b = y1 - y (FCOS, arXiv 1904.01355, section 3; fcos-spec section 2), a box may have the location if
+r = x1 - x, b = y1 - y (FCOS, arXiv 1904.01355, section 3; docs/method.md, Assignment), a box may have the location if
 
 1. min(l, t, r, b) > 0;
 2. with a radius R > 0: the same holds for the square of half side R s around the box's centre, cut to the box;

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fcos_kernels.assign.types import Rule
 from fcos_kernels.common.locations import centerness, distances, positives_by_level, split_locations
 
 BOXES_PER_CHUNK = 32
@@ -30,28 +31,16 @@ def normalizers(
     return torch.tensor(float(len(flat)), device=boxes.device), flat.sum(dtype=torch.float64).float()
 
 
-def assign_in_chunks(
-    boxes: Tensor,
-    offsets: Tensor,
-    *,
-    grids: Sequence[tuple[int, int]],
-    strides: Sequence[int],
-    starts: Sequence[int],
-    ranges: Sequence[tuple[float, float]],
-    radius: float,
-    inclusive: bool,
-    ignore: Tensor | None,
-    count_candidates: bool,
-) -> tuple[Tensor, Tensor | None]:
+def assign_in_chunks(boxes: Tensor, offsets: Tensor, ignore: Tensor | None, rule: Rule) -> tuple[Tensor, Tensor | None]:
     """Index and candidates of `assign` on any device: every location against BOXES_PER_CHUNK boxes at a time.
 
     Offsets are kept within the boxes, whatever they are.
     """
-    field = _Field.build(grids, strides, starts, ranges, radius, boxes.device)
+    field = _Field.build(rule, boxes.device)
     bounds = offsets.clamp(0, len(boxes)).tolist()
     images, locations = len(bounds) - 1, len(field.x)
     index = torch.full((images, locations), -1, dtype=torch.int32, device=boxes.device)
-    candidates = torch.zeros_like(index) if count_candidates else None
+    candidates = torch.zeros_like(index) if rule.count_candidates else None
     real = boxes.isfinite().all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
     crowd = torch.zeros_like(real) if ignore is None else ignore
     for image in range(images):
@@ -60,7 +49,7 @@ def assign_in_chunks(
         ignored = torch.zeros_like(seen)
         for begin in range(bounds[image], bounds[image + 1], BOXES_PER_CHUNK):
             rows = slice(begin, min(begin + BOXES_PER_CHUNK, bounds[image + 1]))
-            inside, may = field.match(boxes[rows], real[rows], inclusive)
+            inside, may = field.match(boxes[rows], real[rows], rule.inclusive)
             ignored |= (inside & crowd[rows]).any(1)
             seen |= (inside & ~crowd[rows]).any(1)
             may &= ~crowd[rows]
@@ -88,22 +77,17 @@ class _Field(NamedTuple):
     half: Tensor | None
 
     @staticmethod
-    def build(
-        grids: Sequence[tuple[int, int]],
-        strides: Sequence[int],
-        starts: Sequence[int],
-        ranges: Sequence[tuple[float, float]],
-        radius: float,
-        device: torch.device,
-    ) -> "_Field":
+    def build(rule: Rule, device: torch.device) -> "_Field":
         parts = []
-        for (rows, columns), stride, start, (lower, upper) in zip(grids, strides, starts, ranges, strict=True):
+        for (rows, columns), stride, start, (lower, upper) in zip(
+            rule.grids, rule.strides, rule.starts, rule.ranges, strict=True
+        ):
             cells = rows * columns
             x, y = split_locations(torch.arange(cells, device=device), max(columns, 1), stride, start)
-            constants = torch.tensor([lower, upper, radius * stride], device=device)
+            constants = torch.tensor([lower, upper, rule.radius * stride], device=device)
             parts.append(torch.cat([torch.stack([x, y]), constants[:, None].expand(3, cells)]))
         x, y, low, high, half = torch.cat(parts, dim=1).unbind()
-        return _Field(x, y, low, high, half if radius > 0 else None)
+        return _Field(x, y, low, high, half if rule.radius > 0 else None)
 
     def match(self, boxes: Tensor, real: Tensor, inclusive: bool) -> tuple[Tensor, Tensor]:
         """[L, B]: strictly inside the box; left after rules 1-3."""

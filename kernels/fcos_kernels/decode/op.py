@@ -1,7 +1,7 @@
 """From the head's outputs to scored boxes, before non-maximum suppression.
 
 With p = sigmoid(class logit), q = the quality and (l, t, r, b) = units * exp(s x) or units * max(s x, 0) in float32
-(FCOS, arXiv 1904.01355, section 3; fcos-spec section 7):
+(FCOS, arXiv 1904.01355, section 3; docs/method.md, Inference):
 
     candidates: (location, class) pairs with p > threshold (or score > threshold)
     kept:       per level and image the `candidates` pairs of the highest p q (or p), ties by location, then class

@@ -117,15 +117,7 @@ def _(inputs: list[Tensor], weight: Tensor, bias: Tensor, groups: int, eps: floa
 
 
 @_group_norm_relu_backward.register_fake
-def _(
-    incoming: list[Tensor],
-    inputs: list[Tensor],
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    eps: float,
-) -> Found:
+def _(incoming: list[Tensor], inputs: list[Tensor], weight: Tensor, bias: Tensor, *others: Any) -> Found:
     return [torch.empty_like(x) for x in alike(inputs)], torch.empty_like(weight), torch.empty_like(bias)
 
 

@@ -1,6 +1,6 @@
 """Focal loss on logits, summed, with its gradient in the same pass.
 
-For a logit x with p = sigmoid(x) (Lin et al., arXiv 1708.02002; stable forms: fcos-spec section 4):
+For a logit x with p = sigmoid(x) (Lin et al., arXiv 1708.02002; stable forms: docs/method.md, Losses):
 
     positive:   loss = -a (1 - p)^g log p              d = a (1 - p)^g (g p log p - (1 - p))
     background: loss = -(1 - a) p^g log(1 - p)         d = (1 - a) p^g (p - g (1 - p) log(1 - p))

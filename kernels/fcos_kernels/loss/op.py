@@ -7,7 +7,7 @@
 Predicted distances are exp(min(s x, 40)) or min(max(s x, 0), e^40), in float32, in `units` pixels: e^40 is beyond every
 image, and its square, an area, is still a finite float32; the gradient beyond it is 0. Target distances are recomputed
 from the box that `index` names, in the same unit. y is the centre-ness target or the plain IoU (a constant). FCOS,
-arXiv 1904.01355, equation 2; constants: fcos-spec sections 3 and 4.
+arXiv 1904.01355, equation 2; constants: docs/method.md, Outputs and targets, Losses.
 
 The forward pass computes the gradients, dense, in the memory format of the outputs; the backward pass scales them by
 the incoming gradients (`scale.py`). Bytes that must move: the logits once, their gradient once. On a GPU all

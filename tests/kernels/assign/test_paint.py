@@ -11,6 +11,7 @@ import fcos_kernels.assign.paint
 from fcos_kernels.assign import assign, reference
 from fcos_kernels.assign.paint import paint
 from fcos_kernels.assign.plain import assign_in_chunks
+from fcos_kernels.assign.types import Rule
 
 INF = float("inf")
 # corners where rounding or an inclusive end decides: halves of strides, ends of ranges, neighbours of both
@@ -65,7 +66,7 @@ def test_painter_equals_the_dense_rule_location_by_location(problem, at_once):
 @given(problems())
 def test_chunked_path_equals_the_painter(problem):
     boxes, offsets = problem.pop("boxes"), problem.pop("offsets")
-    index, candidates = assign_in_chunks(boxes, offsets, **problem, count_candidates=True)
+    index, candidates = in_chunks(boxes, offsets, **problem, count_candidates=True)
     result = assign(boxes, offsets, **problem, count_candidates=True)
     torch.testing.assert_close(index, result.index)
     torch.testing.assert_close(candidates, result.candidates)
@@ -75,10 +76,13 @@ def test_wrong_offsets_stay_within_the_boxes_of_the_chunked_path():
     # on a GPU nobody looks at the values beforehand
     boxes = torch.tensor([(10.0, 10, 60, 90), (0, 0, 180, 150), (100, 20, 130, 44)])
     level = {"grids": [(8, 8)], "strides": [8], "starts": [4], "ranges": [(0, INF)], "radius": 0.0, "inclusive": True}
-    level |= {"ignore": None, "count_candidates": False}
-    index, _ = assign_in_chunks(boxes, torch.tensor([0, 99, -5, 3]), **level)
-    right, _ = assign_in_chunks(boxes, torch.tensor([0, 3, 3, 3]), **level)
+    index, _ = in_chunks(boxes, torch.tensor([0, 99, -5, 3]), **level)
+    right, _ = in_chunks(boxes, torch.tensor([0, 3, 3, 3]), **level)
     assert torch.equal(index, right[[0, 1, 0]])
+
+
+def in_chunks(boxes, offsets, *, ignore=None, **problem):
+    return assign_in_chunks(boxes, offsets, ignore, Rule(**problem))
 
 
 def paint_path(boxes, offsets, **problem):
@@ -113,7 +117,7 @@ def test_exactly_64_belongs_to_both_levels_or_to_none(inclusive, levels):
     assert set(np.flatnonzero(index[0] == 0)) == levels
 
 
-@pytest.mark.parametrize("path", [paint_path, assign_in_chunks], ids=["painted", "in chunks"])
+@pytest.mark.parametrize("path", [paint_path, in_chunks], ids=["painted", "in chunks"])
 def test_half_a_centre_square_is_rounded_once(path):
     # 1.1 * 9 in float32 is above 9.9 in float32: the location at 0 lies on the edge, not inside
     half = float(np.float32(1.1 * 9))
@@ -174,7 +178,7 @@ def test_two_thousand_boxes_against_the_chunked_path():
     }
     offsets = torch.tensor([0, 2000])
     result = assign(boxes, offsets, **problem)
-    index, candidates = assign_in_chunks(boxes, offsets, **problem)
+    index, candidates = in_chunks(boxes, offsets, **problem)
     torch.testing.assert_close(result.index, index)
     torch.testing.assert_close(result.candidates, candidates)
 

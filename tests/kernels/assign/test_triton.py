@@ -15,6 +15,7 @@ from fcos_kernels.assign import launch as assign_launch
 from fcos_kernels.assign import reference, triton_assign
 from fcos_kernels.assign.op import _assign, assign
 from fcos_kernels.assign.paint import paint
+from fcos_kernels.assign.types import Rule
 from fcos_kernels.common import dispatch
 from fcos_kernels.common.reference import centerness, locations
 
@@ -73,12 +74,12 @@ def problems(draw):
 
 def launched(boxes, offsets, *, device=DEVICE, **problem):
     """The launcher on poisoned buffers; what it returns, on the CPU."""
-    problem = {"radius": 0.0, "inclusive": True, "ignore": None, "count_candidates": True, **problem}
+    problem = {"ignore": None, "count_candidates": True, **problem}
     ignore = problem.pop("ignore")
     torch.use_deterministic_algorithms(True, warn_only=True)  # torch.empty then makes NaN or the largest whole number
     try:
         found = assign_launch.launch(
-            boxes.to(device), offsets.to(device), ignore=None if ignore is None else ignore.to(device), **problem
+            boxes.to(device), offsets.to(device), None if ignore is None else ignore.to(device), Rule(**problem)
         )
     finally:
         torch.use_deterministic_algorithms(False)
