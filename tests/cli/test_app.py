@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 
 from fcos_cli.app import app, with_optional_values
-from fcos_cli.commands import data as data_command
+from fcos_cli.report import console
 
 
 def commands():
@@ -71,7 +71,7 @@ def interrupt(*_):
 
 
 def test_an_interruption_is_said(fcos, monkeypatch):
-    monkeypatch.setattr(data_command.console, "print_json", interrupt)
+    monkeypatch.setattr(console, "print_json", interrupt)
     result = fcos("data", "list", "--json")
     assert result.code == 130
     assert "interrupted" in result.err
@@ -80,9 +80,9 @@ def test_an_interruption_is_said(fcos, monkeypatch):
 def test_sigterm_is_an_interruption(tmp_path):
     """A predict that is terminated keeps what is done and leaves no temporary file; here: a command that waits."""
     code = (
-        "import sys, time; from fcos_cli.commands import data\n"
+        "import sys, time; from fcos_cli.report import console\n"
         "def wait(*_):\n    print('waiting', flush=True)\n    time.sleep(60)\n"
-        "data.console.print_json = wait\n"
+        "console.print_json = wait\n"
         "from fcos_cli.app import main\n"
         "sys.argv = ['fcos', 'data', 'list', '--json']; main()"
     )
@@ -122,7 +122,7 @@ def test_what_the_machine_refuses_is_no_traceback(fcos, monkeypatch, number, sai
     def refuse(*_):
         raise OSError(number, os.strerror(number), "somewhere/file.json")
 
-    monkeypatch.setattr(data_command.console, "print_json", refuse)
+    monkeypatch.setattr(console, "print_json", refuse)
     result = fcos("data", "list", "--json")
     assert result.code == 4
     assert f"{said}: somewhere/file.json" in result.err
@@ -133,6 +133,6 @@ def test_other_errors_keep_their_traceback(fcos, monkeypatch):
     def fail(*_):
         raise OSError(errno.EBADF, "a mistake of ours")
 
-    monkeypatch.setattr(data_command.console, "print_json", fail)
+    monkeypatch.setattr(console, "print_json", fail)
     with pytest.raises(OSError, match="a mistake of ours"):
         fcos("data", "list", "--json")
