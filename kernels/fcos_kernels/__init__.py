@@ -8,18 +8,9 @@ programs that have no need of torch.
 from importlib import import_module
 from types import ModuleType
 
-__all__ = [
-    "assign",
-    "box_loss",
-    "decode",
-    "dispatch",
-    "focal_loss",
-    "group_norm_relu",
-    "loss",
-    "nms",
-    "paint",
-    "reference",
-]
+from fcos_kernels.ops import OPS
+
+__all__ = [op.folder for op in OPS] + ["box_loss", "dispatch", "focal_loss", "paint", "reference"]
 
 
 def __getattr__(name: str) -> ModuleType:
