@@ -55,7 +55,7 @@ ALSO_WITHOUT_TORCH = {
     "fcos_cli.method",
     "fcos_cli.method.by_name",
     "fcos_cli.method.fcos",
-    "fcos_cli.method.fcos.coverage",
+    "fcos_cli.method.fcos.claims",
     "fcos_cli.method.fcos.tables",
     "fcos_cli.method.interface",
     "fcos_cli.method.registry",

@@ -28,8 +28,8 @@ __all__ = [
     "Assigner",
     "AssignerPart",
     "Assignment",
+    "ClaimRule",
     "Clash",
-    "Coverage",
     "Geometry",
     "HeadPart",
     "LossPart",
@@ -94,8 +94,8 @@ def no_rule(tables: Tables) -> Iterator[Clash]:
     return iter(())
 
 
-class Coverage(ABC):
-    """The same assignment as arrays, for statistics over whole data sets; for assigners that look at geometry alone."""
+class ClaimRule(ABC):
+    """An assignment by geometry alone as claims of boxes on cells: what statistics of whole data sets count."""
 
     @abstractmethod
     def claims(
@@ -125,7 +125,7 @@ class AssignerPart:
         build: (its table, the pyramid, the head) -> the assigner. The head tells how outputs are decoded.
         needs_outputs: whether `assign` looks at the network's outputs. Then it runs after the forward pass.
         gives: which of "weights", "soft_labels" and "quality" its assignments carry.
-        coverage: the same for statistics; None where the assignment depends on the network.
+        claims: the same for statistics; None where the assignment depends on the network.
         rule: what the part cannot go together with.
     """
 
@@ -133,7 +133,7 @@ class AssignerPart:
     build: Callable[[Any, Pyramid, DenseHead], Assigner]
     needs_outputs: bool = False
     gives: frozenset[str] = frozenset()
-    coverage: Coverage | None = None
+    claims: ClaimRule | None = None
     rule: Rule = no_rule
 
 

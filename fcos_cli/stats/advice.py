@@ -129,7 +129,7 @@ def why_missed(coverage: LocationCoverage) -> np.ndarray:
     lost = np.flatnonzero(~coverage.recalled)
     box = boxes.boxes[lost]
     longer = (box[:, 2:] - box[:, :2]).max(axis=1)
-    meets = setting.coverage.levels(setting.assign, longer, setting.pyramid)
+    meets = setting.claim_rule.levels(setting.assign, longer, setting.pyramid)
     claimed = coverage.painting.claimed[lost].any(axis=1)
     image_of = np.repeat(np.arange(len(boxes.padded)), np.diff(boxes.offsets))
     _, first = np.unique(np.column_stack([image_of, boxes.boxes]), axis=0, return_index=True)

@@ -10,7 +10,7 @@ from fcos_cli.errors import DataError, UsageError
 from fcos_cli.geometry.pyramid import Pyramid, build_pyramid
 from fcos_cli.geometry.resize import padded_size, resized_size
 from fcos_cli.method.fcos.tables import FCOSAssignConfig
-from fcos_cli.method.interface import Coverage
+from fcos_cli.method.interface import ClaimRule
 from fcos_cli.method.registry import assigner_of
 from fcos_cli.method.table import AssignConfig
 from fcos_cli.recipe.schema import Recipe
@@ -57,13 +57,13 @@ class Setting:
         )
 
     @property
-    def coverage(self) -> Coverage:
+    def claim_rule(self) -> ClaimRule:
         """The assignment as arrays.
 
         Raises:
             UsageError: the assigner looks at the network's outputs, so that boxes alone say nothing about it.
         """
-        rule = assigner_of(self.assign).coverage
+        rule = assigner_of(self.assign).claims
         if rule is None:
             raise UsageError(
                 f'assign.name = "{self.assign.name}" assigns by what the network predicts, which no statistics of a '

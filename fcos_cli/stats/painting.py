@@ -48,7 +48,7 @@ def paint_all(
 def claims_of(boxes: NetworkBoxes, setting: Setting) -> Claims:
     """The cells that each box may have, in painting order."""
     grids = setting.pyramid.grids_of(boxes.padded)
-    return setting.coverage.claims(setting.assign, boxes.boxes, boxes.offsets, setting.pyramid, grids)
+    return setting.claim_rule.claims(setting.assign, boxes.boxes, boxes.offsets, setting.pyramid, grids)
 
 
 def _paint_part(boxes: NetworkBoxes, columns: Columns, setting: Setting) -> Painting:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fcos_cli.geometry.pyramid import Pyramid
-from fcos_cli.method.fcos.coverage import FCOSCoverage
+from fcos_cli.method.fcos.claims import FCOSClaims
 from fcos_cli.method.fcos.tables import FCOSAssignConfig, FCOSHeadConfig, FCOSLossConfig
 from fcos_cli.method.interface import AssignerPart, Clash, HeadPart, LossPart, Method, Tables
 
@@ -65,7 +65,7 @@ def _losses_fit_the_head(tables: Tables) -> Iterator[Clash]:
 FCOS = Method(
     name="fcos",
     summary="every location within a box and its level's range learns the smallest such box (arXiv 1904.01355)",
-    assigner=AssignerPart(FCOSAssignConfig, _assigner, coverage=FCOSCoverage()),
+    assigner=AssignerPart(FCOSAssignConfig, _assigner, claims=FCOSClaims()),
     head=HeadPart(FCOSHeadConfig, _head, _outputs, rule=_groups_divide),
     losses=LossPart(FCOSLossConfig, _losses, rule=_losses_fit_the_head),
 )

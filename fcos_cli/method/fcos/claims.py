@@ -4,11 +4,11 @@ import numpy as np
 
 from fcos_cli.geometry.pyramid import Pyramid
 from fcos_cli.method.fcos.tables import FCOSAssignConfig
-from fcos_cli.method.interface import Coverage
+from fcos_cli.method.interface import ClaimRule
 from fcos_kernels.assign.paint import Claims, claims
 
 
-class FCOSCoverage(Coverage):
+class FCOSClaims(ClaimRule):
     """Rules 1 to 4 of docs/method.md, Assignment."""
 
     def claims(
