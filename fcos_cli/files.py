@@ -1,8 +1,9 @@
-"""Files that are whole or not there: written beside their place, flushed to the disk, then moved in one step."""
+"""Files and folders that are whole or not there: written beside their place, then moved in one step."""
 
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,6 +40,39 @@ def atomic_file(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
             temporary.unlink()
         raise
     sync_folder(target.parent)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A folder to fill; it takes its place at `path` when the block ends well, else nothing of it stays.
+
+    Raises:
+        UsageError: `path` exists and is no empty folder.
+        OSError: it cannot be written.
+    """
+    target = Path(os.path.abspath(path))
+    check_absent(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        os.replace(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(target.parent)
+
+
+def check_absent(path: str | Path) -> None:
+    """Make sure that a folder to be made is not there yet; an empty one may be.
+
+    Raises:
+        UsageError: there is a file, or a folder that holds something.
+    """
+    target = Path(path)
+    if target.is_symlink() or (target.exists() and not target.is_dir()) or (target.is_dir() and any(target.iterdir())):
+        raise UsageError(f"{path} exists, and nothing is written over", "name a folder that is not there yet")
 
 
 def check_writable(path: str | Path) -> None:

@@ -1,10 +1,12 @@
-"""`fcos data`: what data sets there are, and whether one is sound."""
+"""`fcos data`: what data sets there are, whether one is sound, and the same data in another format."""
 
 import typer
 
 from fcos_cli.commands.data.check import check
+from fcos_cli.commands.data.convert import convert
 from fcos_cli.commands.data.list import list_data
 
-app = typer.Typer(help="List and check data sets.", no_args_is_help=True)
+app = typer.Typer(help="List, check and convert data sets.", no_args_is_help=True)
 app.command("list")(list_data)
 app.command("check")(check)
+app.command("convert")(convert)
