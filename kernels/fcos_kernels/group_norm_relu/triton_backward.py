@@ -73,8 +73,10 @@ def _group_norm_relu_sums_kernel(
         mean, rstd, weight, bias = _channels(row, p_mean, p_rstd, p_weight, p_bias, channel, channel < C, C, G)
         here = tl.minimum(locations - begin, RUN)
         start = (image.to(tl.int64) * C + channel) * locations + begin
+        # dy before x: in the other order registers spill under Triton 3.7 on sm_100.
+        b_dy = _load_run(p_dy, start, here, locations, RUN)
         b_xhat, b_y = _affine(_load_run(p_x, start, here, locations, RUN), mean, rstd, weight, bias)
-        b_dy = _passed(b_y, _load_run(p_dy, start, here, locations, RUN), p_dy)
+        b_dy = _passed(b_y, b_dy, p_dy)
         tl.store(p_partial + o_partial + channel, tl.sum(b_dy, 0))
         tl.store(p_partial_xhat + o_partial + channel, tl.sum(b_dy * b_xhat, 0))
 
