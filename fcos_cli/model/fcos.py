@@ -1,4 +1,4 @@
-"""The detector: pixels in, raw head outputs out (FCOS, arXiv 1904.01355; spec sections 1 and 5)."""
+"""The detector: pixels in, raw head outputs out (FCOS, arXiv 1904.01355; docs/method.md, Network)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
