@@ -29,6 +29,9 @@ def train(
         str | None,
         typer.Option("--resume", metavar="[RUN]", help="Go on with a run; without RUN, the newest one of the recipe."),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="What is left out on reading the data is an error (data.strict).")
+    ] = False,
     device: DeviceOption = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and do two steps; write nothing.")
@@ -50,7 +53,9 @@ def train(
     from fcos_cli.training.session import train as run_training
     from fcos_cli.training.trial import dry_run as try_out
 
-    request = TrainingRequest(recipe, tuple(overrides or ()), run_dir, resume, device)
+    request = TrainingRequest(
+        recipe, (*(overrides or ()), *["data.strict=true"][: int(strict)]), run_dir, resume, device
+    )
     if dry_run:
         plan = try_out(request)
         if plan is not None:

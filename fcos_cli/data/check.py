@@ -4,17 +4,24 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fcos_cli.data.findings import Finding, Findings, Kind, Weight
+from fcos_cli.data.findings import lines as lines_of
 from fcos_cli.data.formats.splits import meaning
 from fcos_cli.data.images import threads
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 
+OTHER_CLASSES = Kind("splits that list different classes, which are matched by name")
+OTHER_CLASSES_TRAINED = Kind(
+    "splits that list different classes, which fcos train refuses: write the same list into both", Weight.ERROR
+)
+SHARED = Kind("images that are in two splits: what is measured on them says little")
 BORDER_TOLERANCE = 1.0
 """Pixels that a box may pass the image's border by: annotation tools round."""
 
@@ -45,7 +52,7 @@ class DataReport:
         empty_images: images without any box.
         unsized_images: images whose size neither the annotations nor the file tell.
         classes: counts per class, in label order.
-        dropped: boxes that were left out when reading, by reason.
+        findings: what was left out on reading, or read otherwise than written.
         outside: boxes that pass the border of their image by more than a pixel.
         far_outside: those of them that lie outside entirely.
         below_1px, below_8px: boxes whose shorter side is below 1 and 8 pixels.
@@ -65,7 +72,7 @@ class DataReport:
     empty_images: int
     unsized_images: int
     classes: list[ClassCount]
-    dropped: dict[str, int]
+    findings: tuple[Finding, ...]
     outside: int
     far_outside: int
     below_1px: int
@@ -90,12 +97,17 @@ class DataReport:
             lines.append("there are no boxes: nothing can be learnt from these annotations")
         if self.boxes and self.crowd == self.boxes:
             lines.append("all boxes are crowd or difficult, which are ignored: nothing can be learnt from them")
-        return lines
+        return lines + lines_of(self.findings, Weight.ERROR)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Boxes that were left out on reading, by reason."""
+        return {finding.kind.text: finding.count for finding in self.findings if finding.kind.boxes}
 
     @property
     def warnings(self) -> list[str]:
         """What is odd and worth a look, one line each."""
-        lines = [f"left out: {reason} ({count:,})" for reason, count in self.dropped.items()]
+        lines = lines_of(self.findings, Weight.WARNING)
         if self.far_outside:
             lines.append(f"{_count(self.far_outside, 'box', 'boxes')} outside the image entirely")
         if self.outside - self.far_outside:
@@ -119,7 +131,9 @@ class DataReport:
         """The report as plain lists and dictionaries."""
         classes = [item._asdict() for item in self.classes]
         broken = [item._asdict() for item in self.broken]
-        return {**asdict(self), "classes": classes, "broken": broken, "errors": self.errors, "warnings": self.warnings}
+        findings = [item.to_json() for item in self.findings]
+        told = {"errors": self.errors, "warnings": self.warnings, "findings": findings, "dropped": self.dropped}
+        return {**asdict(replace(self, findings=())), "classes": classes, "broken": broken, **told}
 
 
 def check_data(
@@ -152,7 +166,7 @@ def check_data(
         empty_images=int((np.diff(data.offsets) == 0).sum()),
         unsized_images=int((data.sizes <= 0).any(axis=1).sum()),
         classes=_classes(data, image_index),
-        dropped=dict(data.dropped),
+        findings=data.findings,
         outside=int((sized & (apart | (beyond > BORDER_TOLERANCE))).sum()),
         far_outside=int((sized & apart).sum()),
         below_1px=int((shorter < 1).sum()),
@@ -164,22 +178,23 @@ def check_data(
     )
 
 
-def check_together(splits: Mapping[str, DetectionData]) -> list[str]:
+def check_together(splits: Mapping[str, DetectionData]) -> tuple[Finding, ...]:
     """What is wrong between the splits of one data set: images shared by train, val and test; classes that differ."""
-    problems = []
+    found = Findings()
     for (first, a), (second, b) in combinations(splits.items(), 2):
         if (
             a.annotated
             and b.annotated
             and (a.categories.ids, a.categories.names) != (b.categories.ids, b.categories.names)
         ):
-            problems.append(f"{first} and {second} list different classes")
+            trained = {meaning(first), meaning(second)} == {"train", "val"}
+            found.add(OTHER_CLASSES_TRAINED if trained else OTHER_CLASSES, f"{first} and {second}")
         if meaning(first) and meaning(second) and meaning(first) != meaning(second):
             shared = {str(a.path(i)) for i in range(len(a))} & {str(b.path(i)) for i in range(len(b))}
             if shared:
                 names = [os.path.basename(path) for path in sorted(shared)]
-                problems.append(f"{_count(len(shared), 'image')} both in {first} and in {second}: {_some(names)}")
-    return problems
+                found.add(SHARED, *(f"{first} and {second}: {name}" for name in names))
+    return tuple(found)
 
 
 def _classes(data: DetectionData, image_index: np.ndarray) -> list[ClassCount]:

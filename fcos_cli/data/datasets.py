@@ -2,16 +2,21 @@
 
 import difflib
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from fcos_cli.data.findings import Finding
 from fcos_cli.data.formats.known import FORMATS, format_of_file
 from fcos_cli.data.formats.splits import ALL, Split, choose_split, meaning
 from fcos_cli.data.image_names import is_image_name
 from fcos_cli.data.records import DetectionData
 from fcos_cli.data.sources.files import image_files, images_below
+from fcos_cli.data.unread import survey
 from fcos_cli.errors import DataError
 
 BUILT_IN = "shapes"
+IMAGES = "images"
+"""The layout of bare images."""
 _ORDER = ("train", "val", "test")
 
 
@@ -52,9 +57,20 @@ def find_splits(spec: str) -> tuple[str, dict[str, Split]]:
             f"{path} holds no data set that is understood",
             "; ".join(f"{form.name}: {form.layout}" for form in FORMATS) + "; or images",
         )
-    return "images", {
-        ALL: Split(open=lambda: image_files([str(path)]), count=lambda: sum(1 for _ in images_below(path)))
-    }
+    return IMAGES, {ALL: Split(lambda: image_files([str(path)]), lambda: _count(images_below(path)), files=tuple)}
+
+
+def findings_around(
+    spec: str, layout: str, splits: Mapping[str, Split], opened: Mapping[str, DetectionData]
+) -> tuple[Finding, ...]:
+    """What there is to say of a data set as a whole (`unread.survey`): files that no split takes, splits not there.
+
+    Args:
+        spec: what the user typed.
+        layout, splits: what `find_splits` says of it.
+        opened: the splits that were read.
+    """
+    return () if spec == BUILT_IN else survey(_locate(spec), splits, opened, annotated=layout != IMAGES)
 
 
 def data_roots() -> list[Path]:
@@ -108,9 +124,13 @@ def _file_splits(path: Path) -> tuple[str, dict[str, Split]]:
     if form is not None:
         return form.name, form.file_splits(path)
     if is_image_name(path):
-        return "images", {ALL: Split(open=lambda: image_files([str(path)]), count=lambda: 1)}
+        return IMAGES, {ALL: Split(open=lambda: image_files([str(path)]), count=lambda: 1)}
     files = ", ".join(form.file for form in FORMATS if form.file)
     raise DataError(f"{path}: not a data set", f"give a folder, {files}")
+
+
+def _count(items: Iterable[object]) -> int:
+    return sum(1 for _ in items)
 
 
 def _split_order(name: str) -> tuple[int, str]:

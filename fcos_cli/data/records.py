@@ -1,12 +1,13 @@
 """A detection data set in memory: columns of arrays, never a dictionary per box. Imports no torch."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from fcos_cli.data.findings import Finding
 from fcos_cli.data.sources.source import ImageSource
 from fcos_cli.errors import DataError
 
@@ -60,8 +61,7 @@ class DetectionData:
         root: folder of the images.
         source: where the pixels come from.
         annotated: False for a bare folder of images.
-        dropped: what was left out on reading the annotations and why, with counts, for the user to see.
-        notes: what else the user should know of the annotations, a sentence each.
+        findings: what was left out on reading or read otherwise than written, for the user to see.
     """
 
     name: str
@@ -78,8 +78,7 @@ class DetectionData:
     root: Path
     source: ImageSource
     annotated: bool = True
-    dropped: dict[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @staticmethod
     def unannotated(
@@ -105,6 +104,11 @@ class DetectionData:
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Boxes that were left out on reading, by reason."""
+        return {finding.kind.text: finding.count for finding in self.findings if finding.kind.boxes}
 
     def rows(self, index: int) -> slice:
         """Rows of the box columns that belong to image `index`."""

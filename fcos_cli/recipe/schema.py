@@ -94,6 +94,7 @@ class DataConfig(Table):
     val_dataset: str = Field("", description="Where the images to evaluate on are, if not in `dataset`.")
     train_split: str = Field("train", description="Split to train on.")
     val_split: str = Field("val", description="Split to evaluate on.")
+    strict: bool = Field(False, description="What is left out, not read or changed on reading the data is an error.")
     short_side: Positive | Span = Field(800, description="Short side in pixels; [640, 800] draws it uniformly.")
     long_side: Positive = Field(1333, description="Largest long side in pixels.")
     flip: Fraction = Field(0.5, description="Probability of a horizontal flip.")

@@ -2,11 +2,12 @@
 
 import torch
 
-from fcos_cli.data.datasets import open_data
+from fcos_cli.data.datasets import find_splits, findings_around, open_data
+from fcos_cli.data.findings import Weight, lines
 from fcos_cli.data.loading.loader import TrainLoader
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
-from fcos_cli.recipe.schema import Recipe
+from fcos_cli.recipe.schema import DataConfig, Recipe
 from fcos_cli.report import console
 from fcos_cli.runtime.precision import choose_precision
 from fcos_cli.training.checkpoint import TrainingState
@@ -28,12 +29,12 @@ def prepare(
     train_data = open_data(recipe.data.dataset, recipe.data.train_split)
     val_data = open_data(recipe.data.val_dataset or recipe.data.dataset, recipe.data.val_split)
     _check_data(train_data, val_data)
+    here.on_main(lambda: _tell_findings(recipe.data, train_data, val_data, log))
     if here.main:
         _warn_of_shared_images(train_data, val_data)
     for data in (train_data, val_data):
         counts = f"{len(data)} images, {len(data.boxes)} boxes, {len(data.categories)} classes"
-        dropped = ", ".join(f"{count} {reason}" for reason, count in data.dropped.items())
-        log.say(f"{data.name}: {counts}" + (f"; left out: {dropped}" if dropped else ""))
+        log.say(f"{data.name}: {counts}")
     precision = choose_precision(recipe.train.precision, here.device)
     log.say(f"{here.device}, {precision.reason}" + (f"; {here.size} processes" if here.size > 1 else ""))
     dispatch.choose(recipe.train.kernels)
@@ -67,6 +68,31 @@ def _check_data(train_data: DetectionData, val_data: DetectionData) -> None:
             f"{train_data.name} and {val_data.name} do not have the same classes",
             "both annotation files must list the same categories, also those without boxes",
         )
+
+
+def _tell_findings(config: DataConfig, train_data: DetectionData, val_data: DetectionData, log: TrainingLog) -> None:
+    """Says what was not read, left out or changed.
+
+    Raises:
+        DataError: the data cannot be used so, or `data.strict` forbids it.
+    """
+    opened = {config.dataset: {config.train_split: train_data}}
+    opened.setdefault(config.val_dataset or config.dataset, {})[config.val_split] = val_data
+    refused = []
+    for spec, parts in opened.items():
+        layout, splits = find_splits(spec)
+        around = findings_around(spec, layout, splits, parts)
+        for name, found in [(data.name, data.findings) for data in parts.values()] + [(spec, around)]:
+            for line in lines(found, Weight.NOTE):
+                log.say(f"{name}: {line}")
+            for line in [] if config.strict else lines(found, Weight.WARNING):
+                console.warn(f"{name}: {line}")
+                log.note(f"warning: {name}: {line}")
+            refused += [f"{name}: {line}" for line in lines(found, Weight.ERROR, strict=config.strict)]
+    if refused:
+        for line in refused[1:]:
+            console.fail(line)
+        raise DataError(refused[0], "fcos data check DATA says more")
 
 
 def _warn_of_shared_images(train_data: DetectionData, val_data: DetectionData) -> None:

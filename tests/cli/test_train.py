@@ -166,3 +166,33 @@ def test_a_loss_that_is_not_finite(fcos, tiny, tmp_path):
         assert "a lower rate (--set optimizer.lr=500000)" in result.err
         assert "Traceback" not in result.err
         assert "error: the loss is not finite" in (tmp_path / "steep" / "log.txt").read_text()
+
+
+def test_what_was_not_used_of_the_data_is_said_once_and_refused_by_strict(fcos, tiny, make_images):
+    folder = make_images({f"images/{split}/{i}.png": (64, 48) for split in ("train", "val") for i in range(4)}, "set")
+    for split in ("train", "val"):
+        (folder / "labels" / split).mkdir(parents=True)
+        for number in range(4):
+            (folder / "labels" / split / f"{number}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    (folder / "labels" / "train" / "2.txt").write_text("0 0.5 0.5 0.4 0.4\nzero\n")
+    (folder / "labels" / "val" / "3.txt").unlink()
+    (folder / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a]")
+    (folder / "more.csv").write_text("a,b")
+    told = (
+        "lines that are not `class cx cy w h` or a polygon (1): labels/train/2.txt:2: not numbers: zero",
+        "images without a label file, which count as images without objects (1): images/val/3.png",
+        "files that look like annotations and were not read (1): more.csv",
+    )
+    result = fcos("train", tiny, "--set", f"data.dataset={folder}", "--dry-run")
+    assert result.code == 0, result.err
+    for line in told:
+        (said,) = (text for text in result.err.splitlines() if line in text)
+        assert said.startswith("warning: ")
+    strict = fcos("train", tiny, "--set", f"data.dataset={folder}", "--dry-run", "--strict")
+    assert strict.code == 3
+    assert all(line in strict.err for line in told)
+    assert "warning: " not in strict.err
+    assert fcos("data", "check", folder).code == 0
+    strict = fcos("data", "check", folder, "--strict")
+    assert strict.code == 3
+    assert strict.err.count("error: ") == len(told)

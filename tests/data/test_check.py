@@ -7,8 +7,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from fcos_cli.data.check import BrokenImage, ClassCount, check_data, check_together
+from fcos_cli.data.check import (
+    OTHER_CLASSES,
+    OTHER_CLASSES_TRAINED,
+    SHARED,
+    BrokenImage,
+    ClassCount,
+    check_data,
+    check_together,
+)
 from fcos_cli.data.datasets import open_data
+from fcos_cli.data.findings import Weight
 from fcos_cli.data.formats.coco import read_coco
 from fcos_cli.data.loading.loader import trainable_images
 from fcos_cli.data.sources.files import image_files
@@ -139,11 +148,15 @@ def test_between_splits(tmp_path: Path) -> None:
     path = write(tmp_path / "a", [(1, 1, [0, 0, 5, 5], 0)])
     other = write(tmp_path / "b", [], categories=[{"id": 1, "name": "cow"}])
     train, val = read_coco(path), read_coco(other)
-    assert check_together({"train": train, "val": val}) == ["train and val list different classes"]
-    assert check_together({"train": train, "val": train.subset([2, 0])}) == [
-        "2 images are both in train and in val: 1.jpg, 3.jpg"
-    ]
-    assert check_together({"train": train, "trainval": train}) == []
+    (differ,) = check_together({"train": train, "val": val})
+    assert (differ.kind, differ.examples) == (OTHER_CLASSES_TRAINED, ("train and val",))
+    assert differ.kind.weight is Weight.ERROR
+    (differ,) = check_together({"train": train, "test": val})
+    assert (differ.kind, differ.kind.weight) == (OTHER_CLASSES, Weight.WARNING)
+    (shared,) = check_together({"train": train, "val": train.subset([2, 0])})
+    assert (shared.kind, shared.count) == (SHARED, 2)
+    assert shared.examples == ("train and val: 1.jpg", "train and val: 3.jpg")
+    assert check_together({"train": train, "trainval": train}) == ()
 
 
 def test_real_data(shared_data: Path) -> None:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from fcos_cli.data.findings import Finding, Kind
 from fcos_cli.errors import DataError
 from fcos_cli.geometry.pyramid import build_pyramid
 from fcos_cli.method.fcos.tables import FCOSAssignConfig
@@ -33,7 +34,8 @@ def test_what_cannot_be_learnt_is_left_out_and_counted(make_data):
         (0, 700, 10, 800, 50),
         (2, 40, 40, 41, 90),
     ]
-    data = make_data([(640, 480, boxes), (0, 0, [(0, 1, 1, 5, 5)]), (640, 480, [])], dropped={NO_AREA: 2})
+    lost = (Finding(Kind(NO_AREA, boxes=True), 2),)
+    data = make_data([(640, 480, boxes), (0, 0, [(0, 1, 1, 5, 5)]), (640, 480, [])], findings=lost)
     found = network_boxes(data, SETTING)
     assert found.rows.tolist() == [0, 5]
     assert found.offsets.tolist() == [0, 2, 2, 2]

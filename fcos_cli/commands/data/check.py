@@ -11,6 +11,7 @@ from fcos_cli.report import console
 
 if TYPE_CHECKING:
     from fcos_cli.data.check import DataReport
+    from fcos_cli.data.findings import Finding
 
 _SHOWN_CLASSES = 30
 _SHOWN_ERRORS = 20
@@ -20,14 +21,19 @@ def check(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A name (coco, shapes), a folder or an annotation file.")],
     split: Annotated[str | None, typer.Option("--split", help="Only this split; all of them by default.")] = None,
     images: Annotated[bool, typer.Option("--images", help="Decode every image too.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="What was left out, not read or changed on reading is an error.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
-    """Counts, and what is wrong with the annotations and images. Exit code 3 where the data cannot be used as it is."""
+    """Counts, what was not read, and what is wrong. Exit code 3 where the data cannot be used as they are."""
     from fcos_cli.data.check import check_data, check_together
-    from fcos_cli.data.datasets import find_splits, open_data
+    from fcos_cli.data.datasets import find_splits, findings_around, open_data
+    from fcos_cli.data.findings import Weight, lines
 
     layout, splits = find_splits(data)
-    opened = {name: open_data(data, name) for name in splits} if split is None else {split: open_data(data, split)}
+    there = [name for name in splits if not splits[name].lost] or list(splits)
+    opened = {name: open_data(data, name) for name in (there if split is None else [split])}
     reports = []
     for part in opened.values():
         if images:
@@ -35,17 +41,23 @@ def check(
                 reports.append(check_data(part, decode=True, advance=advance))
         else:
             reports.append(check_data(part))
-    together = check_together(opened)
-    sound = not any(report.errors for report in reports)
+    between = [*check_together(opened), *findings_around(data, layout, splits, opened)]
+    every = [finding for report in reports for finding in report.findings] + between
+    sound = not any(report.errors for report in reports) and not lines(every, Weight.ERROR, strict=strict)
     if as_json:
         content = [report.to_json() for report in reports]
         console.print_json(
-            {"data": data, "layout": layout, "sound": sound, "splits": content, "between_splits": together}
+            {
+                "data": data,
+                "layout": layout,
+                "sound": sound,
+                "splits": content,
+                "findings": [finding.to_json() for finding in between],
+            }
         )
     else:
         _show(reports, f"{data} ({layout}, images in {', '.join(sorted({report.root for report in reports}))})")
-        for line in together:
-            console.warn(line)
+        _tell(reports, between, strict=strict)
         if sound:
             console.say("nothing stands in the way of using this data" + _image_hint(data, images))
     if not sound:
@@ -66,7 +78,7 @@ def _show(reports: Sequence["DataReport"], title: str) -> None:
         row("classes", lambda report: len(report.classes)),
     ]
     console.print_table(title, ["", *names], rows)
-    counts = {(report.name, item.id): item for report in reports for item in report.classes}
+    counts = {(report.name, item.id, item.name): item for report in reports for item in report.classes}
     classes = {(item.id, item.name): 0 for report in reports for item in report.classes}
     for report in reports:
         for item in report.classes:
@@ -75,19 +87,38 @@ def _show(reports: Sequence["DataReport"], title: str) -> None:
         ordered = sorted(classes, key=lambda key: -classes[key])
         table = []
         for category, name in ordered[:_SHOWN_CLASSES]:
-            items = [counts.get((report.name, category)) for report in reports]
+            items = [counts.get((report.name, category, name)) for report in reports]
             cells = [f"{item.boxes:,} ({item.images:,})" if item is not None else "-" for item in items]
             table.append([name, category, *cells])
         if len(ordered) > _SHOWN_CLASSES:
             table.append([f"... {len(ordered) - _SHOWN_CLASSES} more (--json lists all)", *[""] * (len(names) + 1)])
         console.print_table("Boxes of each class (images with one)", ["class", "id", *names], table)
+
+
+def _tell(reports: Sequence["DataReport"], between: Sequence["Finding"], *, strict: bool) -> None:
+    """Notes, then warnings, then errors; `strict` moves the findings of reading from the second to the third."""
+    from fcos_cli.data.findings import Weight, lines
+
+    for report in reports:
+        for line in lines(report.findings, Weight.NOTE):
+            console.say(f"{report.name}: {line}")
+    for line in lines(between, Weight.NOTE):
+        console.say(line)
+    refused = {report.name: lines(report.findings, Weight.WARNING) if strict else [] for report in reports}
     for report in reports:
         for line in report.warnings:
-            console.warn(f"{report.name}: {line}")
-        for line in report.errors[:_SHOWN_ERRORS]:
+            if line not in refused[report.name]:
+                console.warn(f"{report.name}: {line}")
+    for line in [] if strict else lines(between, Weight.WARNING):
+        console.warn(line)
+    for report in reports:
+        errors = [*report.errors, *refused[report.name]]
+        for line in errors[:_SHOWN_ERRORS]:
             console.fail(f"{report.name}: {line}")
-        if len(report.errors) > _SHOWN_ERRORS:
-            console.fail(f"{report.name}: {len(report.errors) - _SHOWN_ERRORS} more (--json lists all)")
+        if len(errors) > _SHOWN_ERRORS:
+            console.fail(f"{report.name}: {len(errors) - _SHOWN_ERRORS} more (--json lists all)")
+    for line in lines(between, Weight.ERROR, strict=strict):
+        console.fail(line)
 
 
 def _image_hint(data: str, decoded: bool) -> str:

@@ -87,8 +87,9 @@ class Request:
         from fcos_cli.data.datasets import open_data
 
         data = open_data(self.data, self.split)
-        for note in data.notes:
-            console.warn(f"{data.name}: {note}")
+        for finding in data.findings:
+            if not finding.kind.boxes:  # those are named with the figures
+                console.warn(f"{data.name}: {finding.line}")
         return data
 
     def load_recipe(self) -> "Recipe | None":

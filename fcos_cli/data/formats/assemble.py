@@ -1,15 +1,17 @@
 """From the images and boxes of a format's files to a `DetectionData`: unusable boxes left out, the rest by image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from fcos_cli.data.findings import EXAMPLES, Findings, Kind
 from fcos_cli.data.records import Categories, DetectionData, group_by_image
 from fcos_cli.data.sources.files import ImageFiles
 
-NO_AREA = "boxes with a side of zero or less"
-NOT_FINITE = "boxes with NaN, infinite or missing coordinates"
+UNREADABLE = Kind("images left out, whose annotation file cannot be read")
+NO_AREA = Kind("boxes with a side of zero or less", boxes=True)
+NOT_FINITE = Kind("boxes with NaN, infinite or missing coordinates", boxes=True)
 
 
 def assemble(
@@ -27,12 +29,12 @@ def assemble(
     areas: np.ndarray | None = None,
     box_ids: np.ndarray | None = None,
     annotated: bool = True,
-    dropped: Mapping[str, int] | None = None,
-    notes: Sequence[str] = (),
+    findings: Findings | None = None,
+    where: Callable[[int], str] | None = None,
 ) -> DetectionData:
     """A data set of image files from its N images and B boxes in any order.
 
-    Boxes with a side of zero or less and boxes that are not finite are left out and counted in `dropped`.
+    Boxes with a side of zero or less and boxes that are not finite are left out and found.
 
     Args:
         image_index: int [B], position of each box's image.
@@ -41,8 +43,8 @@ def assemble(
         crowd: bool [B]; None: none is.
         areas: float64 [B], NaN where unknown: then width * height.
         box_ids: int64 [B]; None: the boxes that are kept are numbered from 1.
-        dropped: what was left out before, by reason.
-        notes: what else the user should know, a sentence each.
+        findings: what was found before.
+        where: the place of box i in the files, such as "labels/a.txt:3", for the examples.
     """
     sides = boxes[:, 2:] - boxes[:, :2]
     finite = np.isfinite(boxes).all(axis=1)
@@ -50,7 +52,10 @@ def assemble(
     kept = np.flatnonzero(finite & solid)
     order, offsets = group_by_image(image_index[kept], len(image_ids))
     rows = kept[order]
-    counts = {**(dropped or {}), NOT_FINITE: int((~finite).sum()), NO_AREA: int((finite & ~solid).sum())}
+    found = Findings(findings or ())
+    for kind, lost in ((NOT_FINITE, ~finite), (NO_AREA, finite & ~solid)):
+        examples = [where(int(row)) for row in np.flatnonzero(lost)[:EXAMPLES]] if where is not None else []
+        found.add(kind, *examples, count=int(lost.sum()))
     with np.errstate(over="ignore"):
         box_areas = sides.prod(axis=1)
     return DetectionData(
@@ -68,6 +73,5 @@ def assemble(
         root=root,
         source=ImageFiles(),
         annotated=annotated,
-        dropped={reason: count for reason, count in counts.items() if count},
-        notes=tuple(notes),
+        findings=tuple(found),
     )

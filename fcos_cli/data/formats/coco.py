@@ -8,13 +8,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 import numpy as np
 
+from fcos_cli.data.findings import Findings, Kind
 from fcos_cli.data.formats.assemble import assemble
 from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.splits import ALL, Split
@@ -24,6 +24,10 @@ from fcos_cli.errors import DataError
 
 T = TypeVar("T")
 LARGEST_ID = 1 << 53
+SAME_ID = Kind(
+    "annotation ids that are used more than once; all boxes are kept, and numbered from 1 "
+    "(merged files? the same boxes twice?)"
+)
 _QUICK_TO_COUNT = 64 << 20
 _PROBES = 10
 
@@ -69,7 +73,7 @@ def read_coco(
     """A COCO annotation file as a data set.
 
     Boxes keep the annotated coordinates, also where they pass the image's border. Boxes without area and boxes that
-    are not finite are left out and counted in `dropped`. A missing area is w * h. Annotation ids are kept where all
+    are not finite are left out and found. A missing area is w * h. Annotation ids are kept where all
     are present, positive and unique, else the boxes are numbered from 1. A file without `annotations`
     (image_info_test2017.json) gives an unannotated data set.
 
@@ -102,7 +106,9 @@ def read_coco(
     with np.errstate(over="ignore"):
         areas = np.where(np.isfinite(areas), areas, boxes[:, 2] * boxes[:, 3])
         boxes[:, 2:] += boxes[:, :2]
-    data = assemble(
+    found = Findings()
+    _repeated_ids(annotations, found)
+    return assemble(
         name=name or path.stem,
         categories=categories,
         root=root,
@@ -116,8 +122,9 @@ def read_coco(
         areas=areas,
         box_ids=_box_ids(annotations),
         annotated=content.annotations is not None,
+        findings=found,
+        where=lambda row: f"annotation {annotations[row].id if annotations[row].id is not None else row + 1}",
     )
-    return replace(data, notes=_repeated_ids(annotations))
 
 
 def coco_splits(folder: Path) -> dict[str, Split]:
@@ -135,7 +142,7 @@ def coco_splits(folder: Path) -> dict[str, Split]:
 
 def coco_split(file: Path, name: str, *, any_name: bool = False) -> Split:
     """One COCO file as a split that is read when it is opened."""
-    return Split(open=lambda: read_coco(file, name=name), count=lambda: _count(file), any_name=any_name)
+    return Split(lambda: read_coco(file, name=name), lambda: _count(file), any_name=any_name, files=lambda: [file])
 
 
 def find_image_root(annotation_file: Path, file_names: Sequence[str]) -> Path:
@@ -266,15 +273,9 @@ def _box_ids(annotations: list[_Annotation]) -> np.ndarray:
     return np.array(numbers, dtype=np.int64)
 
 
-def _repeated_ids(annotations: list[_Annotation]) -> tuple[str, ...]:
+def _repeated_ids(annotations: list[_Annotation], findings: Findings) -> None:
     counts = Counter(a.id for a in annotations if a.id is not None)
-    repeated = [i for i, count in counts.items() if count > 1]
-    if not repeated:
-        return ()
-    return (
-        f"{len(repeated)} annotation ids are used more than once: {_first(repeated)}; all boxes are kept, and numbered "
-        "from 1 (merged files? the same boxes twice?)",
-    )
+    findings.add(SAME_ID, *(str(number) for number, count in counts.items() if count > 1))
 
 
 def _first(ids: Iterable[int], limit: int = 5) -> str:

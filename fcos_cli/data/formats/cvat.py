@@ -5,10 +5,10 @@ image's `subset` is its split.
 """
 
 import math
-from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
+from fcos_cli.data.findings import Findings, Kind
 from fcos_cli.data.formats.finding import ImageFinder
 from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.named import Box, NamedBox, NamedImage, class_names, named_data, named_split, title
@@ -16,7 +16,7 @@ from fcos_cli.data.formats.splits import ALL, Split
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 
-NOT_A_BOX = "shapes without an area (points, lines)"
+NOT_A_BOX = Kind("shapes without an area (points, lines)", boxes=True)
 _SHAPES = ("box", "polygon", "ellipse", "mask", "cuboid", "points", "polyline", "skeleton", "tag")
 
 
@@ -43,28 +43,28 @@ def read_cvat(file: Path, split: str = ALL, subset: str | None = None) -> Detect
     """
     root = _root(file)
     finder = ImageFinder(file.parent)
-    left_out: Counter[str] = Counter()
+    found = Findings()
     images = []
     everything = []
     for element in root.iter("image"):
         name = finder.find(element.get("name") or "", [file.parent / "images", file.parent])
-        boxes, ignored = [], Counter[str]()
+        boxes, ignored = [], 0
         for shape in element:
             if shape.tag not in _SHAPES:
                 continue
             box = _box(shape, file)
             if box is None:
-                ignored[NOT_A_BOX] += 1
+                ignored += 1
             else:
                 boxes.append(NamedBox((shape.get("label") or "").strip(), box))
         image = NamedImage(name, boxes, (_whole(element.get("width")), _whole(element.get("height"))))
         everything.append(image)
         if subset is None or (element.get("subset") or "").strip() == subset:
             images.append(image)
-            left_out += ignored
+            found.add(NOT_A_BOX, name, count=ignored)
     listed = [(item.findtext("name") or "").strip() for item in root.findall(".//labels/label")]
     classes = class_names(everything, [name for name in listed if name])
-    return named_data(title(file.parent, split), file.parent, images, classes, dropped=left_out)
+    return named_data(title(file.parent, split), file.parent, images, classes, findings=found)
 
 
 def is_cvat(file: Path) -> bool:
@@ -80,7 +80,7 @@ def _split(file: Path, split: str, subset: str | None) -> Split:
         images = _root(file).iter("image")
         return sum(1 for image in images if subset is None or (image.get("subset") or "").strip() == subset)
 
-    return named_split(lambda: read_cvat(file, split, subset), count, split)
+    return named_split(lambda: read_cvat(file, split, subset), count, split, lambda: [file])
 
 
 def _root(file: Path) -> ElementTree.Element:

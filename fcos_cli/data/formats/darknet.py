@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.named import named_split, title
-from fcos_cli.data.formats.splits import ALL, Split, meaning, read_lines
-from fcos_cli.data.formats.yolo import read_yolo
+from fcos_cli.data.formats.splits import Split, meaning, read_lines
+from fcos_cli.data.formats.yolo import label_files, read_yolo
 from fcos_cli.data.image_names import is_image_name
 from fcos_cli.data.records import Categories, DetectionData
 from fcos_cli.errors import DataError
@@ -71,7 +71,10 @@ def _split(folder: Path, split: str, listed: Path, names: Path) -> Split:
         classes = read_lines(names)
         return read_yolo(folder, images(), Categories(tuple(range(len(classes))), tuple(classes)), title(folder, split))
 
-    return named_split(read, lambda: len(images()) if listed.is_file() else None, ALL if split == ALL else split)
+    def files() -> list[Path]:
+        return [listed, names, *label_files(images())] if listed.is_file() else [names]
+
+    return named_split(read, lambda: len(images()) if listed.is_file() else None, split, files)
 
 
 def _keys(file: Path) -> dict[str, str]:

@@ -4,9 +4,9 @@ Columns 5 to 8 are left, top, right, bottom in pixels from 0. `DontCare` regions
 """
 
 import re
-from collections import Counter
 from pathlib import Path
 
+from fcos_cli.data.findings import Findings, Kind
 from fcos_cli.data.formats.finding import ImageFinder
 from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.named import NamedBox, NamedImage, class_names, named_data, named_split, title
@@ -14,7 +14,7 @@ from fcos_cli.data.formats.splits import ALL, Split, meaning, read_lines
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 
-DONT_CARE = "DontCare regions"
+DONT_CARE = Kind("DontCare regions", boxes=True)
 _LABEL_FOLDERS = ("label_2", "labels", "label", "labels_kitti")
 _IMAGE_FOLDERS = ("image_2", "images", "data", "image")
 _LINE = re.compile(rb"[A-Za-z_][^\n]*?(\s+-?[\d.]+(e[-+]?\d+)?){14,15}\s*(\r?\n|$)")
@@ -76,10 +76,11 @@ def _split(folder: Path, split: str, found: dict[str, tuple[Path, Path]]) -> Spl
             parsed[name] = [read_kitti(file, image) for file, image in named]
         images = [image for image, _ in parsed[split]]
         classes = class_names(image for items in parsed.values() for image, _ in items)
-        left_out = Counter({DONT_CARE: sum(ignored for _, ignored in parsed[split])})
-        return named_data(title(folder, split), folder, images, classes, dropped=left_out)
+        findings = Findings()
+        findings.add(DONT_CARE, count=sum(ignored for _, ignored in parsed[split]))
+        return named_data(title(folder, split), folder, images, classes, findings=findings)
 
-    return named_split(read, lambda: len(files(split)), split)
+    return named_split(read, lambda: len(files(split)), split, lambda: files(split))
 
 
 def _has_files(folder: Path) -> bool:

@@ -5,13 +5,13 @@ become the box around them. Of a task that several people annotated the first an
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from fcos_cli.data.findings import Findings, Kind, Weight
 from fcos_cli.data.formats.finding import ImageFinder
 from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.named import Box, NamedBox, NamedImage, class_names, named_data, named_split, title
@@ -20,9 +20,10 @@ from fcos_cli.data.image_names import is_image_name
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 
-NOT_A_BOX = "results that are no shapes with an area (key points, brushes, choices, texts)"
-NOT_DONE = "tasks without an annotation that was not cancelled"
-NO_LABEL = "shapes without a label"
+NOT_A_BOX = Kind("results that are no shapes with an area (key points, brushes, choices, texts)", boxes=True)
+NOT_DONE = Kind("tasks left out, without an annotation that was not cancelled")
+NO_LABEL = Kind("shapes without a label", boxes=True)
+SEVERAL = Kind("tasks with several annotations, of which the first is taken", Weight.NOTE)
 _KINDS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
 
 
@@ -44,16 +45,16 @@ def read_label_studio(file: Path, split: str = ALL) -> DetectionData:
         DataError: it is not JSON, a task has no image, or a shape's coordinates are no numbers.
     """
     finder = ImageFinder(file.parent)
-    left_out: Counter[str] = Counter()
+    found = Findings()
     images = []
-    several = 0
     for number, task in enumerate(_tasks(file), start=1):
         where = f"{file}, task {task.get('id', number)}"
         results = _results(task)
         if results is None:
-            left_out[NOT_DONE] += 1
+            found.add(NOT_DONE, f"task {task.get('id', number)}")
             continue
-        several += len([item for item in task.get("annotations") or [] if not item.get("was_cancelled")]) > 1
+        if len([item for item in task.get("annotations") or [] if not item.get("was_cancelled")]) > 1:
+            found.add(SEVERAL, f"task {task.get('id', number)}")
         boxes = []
         size = (0, 0)
         for result in results:
@@ -61,15 +62,14 @@ def read_label_studio(file: Path, split: str = ALL) -> DetectionData:
             box = _box(value, where)
             label = next((value[kind][0] for kind in _KINDS if value.get(kind)), None)
             if box is None or label is None:
-                left_out[NOT_A_BOX if box is None else NO_LABEL] += 1
+                found.add(NOT_A_BOX if box is None else NO_LABEL, f"task {task.get('id', number)}")
                 continue
             boxes.append(NamedBox(str(label), box))
             size = (int(result.get("original_width") or 0), int(result.get("original_height") or 0))
         name = finder.find(_image(task, where), [file.parent / "images", file.parent])
         images.append(NamedImage(name, boxes, size, fractions=True))
-    notes = [f"{several} tasks have several annotations: the first of each is taken"] if several else []
     classes = class_names(images)
-    return named_data(title(file.parent, split), file.parent, images, classes, dropped=left_out, notes=notes)
+    return named_data(title(file.parent, split), file.parent, images, classes, findings=found)
 
 
 def is_label_studio(file: Path) -> bool:
@@ -84,7 +84,7 @@ def is_label_studio(file: Path) -> bool:
 
 def _split(file: Path, split: str | None = None) -> Split:
     name = split or file.stem
-    return named_split(lambda: read_label_studio(file, name), lambda: len(_tasks(file)), name)
+    return named_split(lambda: read_label_studio(file, name), lambda: len(_tasks(file)), name, lambda: [file])
 
 
 def _tasks(file: Path) -> list[dict[str, Any]]:

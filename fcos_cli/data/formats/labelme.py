@@ -3,12 +3,12 @@
 Rectangles, polygons, circles and masks become the box around them; points and lines have no area and are left out.
 """
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from fcos_cli.data.findings import Findings, Kind
 from fcos_cli.data.formats.finding import ImageFinder
 from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.named import (
@@ -26,7 +26,7 @@ from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 
 _LOOKED_AT = 20
-NOT_A_BOX = "shapes without an area (points, lines)"
+NOT_A_BOX = Kind("shapes without an area (points, lines)", boxes=True)
 
 
 def labelme_splits(folder: Path) -> dict[str, Split]:
@@ -35,19 +35,19 @@ def labelme_splits(folder: Path) -> dict[str, Split]:
     return {name: _split(folder, name, places) for name in places}
 
 
-def read_labelme(file: Path, finder: ImageFinder) -> tuple[NamedImage, Counter[str]]:
+def read_labelme(file: Path, finder: ImageFinder) -> tuple[NamedImage, Findings]:
     """One file, and what was left out of it.
 
     Raises:
         DataError: it is not JSON or not LabelMe's; names the file.
     """
     content = _load(file)
-    left_out: Counter[str] = Counter()
+    found = Findings()
     boxes = []
     for shape in content["shapes"]:
         box = _box(shape, file)
         if box is None:
-            left_out[NOT_A_BOX] += 1
+            found.add(NOT_A_BOX, file.name)
         else:
             boxes.append(NamedBox(str(shape.get("label") or "").strip(), box))
     if any(not item.name for item in boxes):
@@ -57,7 +57,7 @@ def read_labelme(file: Path, finder: ImageFinder) -> tuple[NamedImage, Counter[s
     if not (finder.folder / name).is_file():
         name = finder.by_stem(file.stem, near) or name
     size = (_whole(content.get("imageWidth")), _whole(content.get("imageHeight")))
-    return NamedImage(name, boxes, size), left_out
+    return NamedImage(name, boxes, size), found
 
 
 def _split(folder: Path, split: str, places: dict[str, list[Path]]) -> Split:
@@ -69,11 +69,11 @@ def _split(folder: Path, split: str, places: dict[str, list[Path]]) -> Split:
         parsed = {name: [read_labelme(file, finder) for file in files(name)] for name in places}
         everything = [image for images in parsed.values() for image, _ in images]
         classes = class_names(everything, class_names_beside(folder) or ())
-        left_out = sum((counts for _, counts in parsed[split]), Counter[str]())
+        found = Findings(finding for _, findings in parsed[split] for finding in findings)
         images = [image for image, _ in parsed[split]]
-        return named_data(title(folder, split), folder, images, classes, dropped=left_out)
+        return named_data(title(folder, split), folder, images, classes, findings=found)
 
-    return named_split(read, lambda: len(files(split)), split)
+    return named_split(read, lambda: len(files(split)), split, lambda: files(split))
 
 
 def _box(shape: dict[str, Any], file: Path) -> Box | None:

@@ -1,11 +1,12 @@
 """From images whose boxes carry class names, as annotation tools write them, to a `DetectionData`."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from fcos_cli.data.findings import Findings, Kind
 from fcos_cli.data.formats.assemble import assemble
 from fcos_cli.data.formats.splits import ALL, Split, meaning
 from fcos_cli.data.image_names import stable_ids
@@ -14,7 +15,7 @@ from fcos_cli.data.records import Categories, DetectionData
 from fcos_cli.errors import DataError
 
 Box = tuple[float, float, float, float]
-NO_SIZE = "boxes of images whose size cannot be read"
+NO_SIZE = Kind("boxes of images whose size cannot be read", boxes=True)
 
 
 class NamedBox(NamedTuple):
@@ -53,8 +54,7 @@ def named_data(
     images: Sequence[NamedImage],
     classes: Sequence[str],
     *,
-    dropped: Mapping[str, int] | None = None,
-    notes: Sequence[str] = (),
+    findings: Findings | None = None,
 ) -> DetectionData:
     """These images as a data set; category ids count from 1 in the order of `classes`.
 
@@ -77,6 +77,8 @@ def named_data(
     relative = np.array([image.fractions for image in images], dtype=bool)[image_index]
     known = ~relative | (sizes[image_index] > 0).all(axis=1)
     boxes[relative] *= sizes[image_index[relative]][:, [0, 1, 0, 1]]
+    found = Findings(findings or ())
+    found.add(NO_SIZE, *dict.fromkeys(file_names[i] for i in image_index[~known]), count=int((~known).sum()))
     return assemble(
         name=name,
         categories=Categories(tuple(range(1, len(classes) + 1)), tuple(classes)),
@@ -88,8 +90,7 @@ def named_data(
         boxes=boxes[known],
         labels=np.array([label_of[item.name] for item in items], dtype=np.int64)[known],
         crowd=np.array([item.crowd for item in items], dtype=bool)[known],
-        dropped={**(dropped or {}), NO_SIZE: int((~known).sum())},
-        notes=notes,
+        findings=found,
     )
 
 
@@ -112,6 +113,11 @@ def title(folder: Path, split: str) -> str:
     return folder.name if split == ALL else f"{folder.name} {split}"
 
 
-def named_split(read: Callable[[], DetectionData], count: Callable[[], int | None], split: str) -> Split:
-    """A split that opens under any name where it is the whole data set."""
-    return Split(open=read, count=count, any_name=split == ALL)
+def named_split(
+    read: Callable[[], DetectionData],
+    count: Callable[[], int | None],
+    split: str,
+    files: Callable[[], Iterable[Path]] | None = None,
+) -> Split:
+    """A split that opens under any name where it is the whole data set; `files` as `Split` has it."""
+    return Split(open=read, count=count, any_name=split == ALL, files=files)

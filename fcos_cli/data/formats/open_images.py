@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from fcos_cli.data.findings import EXAMPLES, Findings, Kind
 from fcos_cli.data.formats.finding import ImageFinder
 from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.named import NamedBox, NamedImage, class_names, named_data, named_split, title
@@ -17,7 +18,7 @@ from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 
 _COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
-ABSENT = "boxes of images that are not in the folder"
+ABSENT = Kind("boxes of images that are not in the folder", boxes=True)
 
 
 def open_images_splits(folder: Path) -> dict[str, Split]:
@@ -66,10 +67,11 @@ def read_open_images(file: Path, folder: Path, split: str = ALL) -> DetectionDat
             f"{file}: none of its {len(missing):,} images is in {folder} (looked for {missing[0]}.jpg)",
             "download the images of this split into the folder",
         )
-    notes = [f"{len(missing):,} images that {file.name} lists are not in {folder}: {missing[0]}"] if missing else []
+    found = Findings()
+    found.add(ABSENT, *missing[:EXAMPLES], count=absent)
     listed = list(readable.values()) if len(readable) <= len(boxes) else []
     classes = class_names(images, listed)
-    return named_data(title(folder, split), folder, images, classes, dropped={ABSENT: absent}, notes=notes)
+    return named_data(title(folder, split), folder, images, classes, findings=found)
 
 
 def is_open_images(file: Path) -> bool:
@@ -82,7 +84,9 @@ def is_open_images(file: Path) -> bool:
 
 
 def _split(folder: Path, name: str, file: Path) -> Split:
-    return named_split(lambda: read_open_images(file, folder, name), lambda: None, name)
+    return named_split(
+        lambda: read_open_images(file, folder, name), lambda: None, name, lambda: [file, *_described(folder, file)]
+    )
 
 
 def _name(folder: Path, file: Path) -> str:
@@ -104,12 +108,21 @@ def _rows(file: Path) -> Iterator[dict[str, str]]:
 
 def _descriptions(folder: Path, file: Path) -> dict[str, str]:
     """Readable names of the classes by their codes."""
-    for place in (folder, file.parent, file.parent.parent):
-        for found in (*sorted(place.glob("*class-descriptions*.csv")), place / "metadata" / "classes.csv"):
-            if found.is_file():
-                with found.open(encoding="utf-8-sig", newline="") as stream:
-                    return {row[0]: row[1] for row in csv.reader(stream) if len(row) == 2 and row[0] != "LabelName"}
+    for found in _described(folder, file):
+        with found.open(encoding="utf-8-sig", newline="") as stream:
+            return {row[0]: row[1] for row in csv.reader(stream) if len(row) == 2 and row[0] != "LabelName"}
     return {}
+
+
+def _described(folder: Path, file: Path) -> list[Path]:
+    """Files of the classes' names; the first one counts."""
+    places = (folder, file.parent, file.parent.parent)
+    named = (
+        found
+        for place in places
+        for found in (*sorted(place.glob("*class-descriptions*.csv")), place / "metadata" / "classes.csv")
+    )
+    return [found for found in named if found.is_file()]
 
 
 OPEN_IMAGES = Format(

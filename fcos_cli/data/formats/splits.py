@@ -2,10 +2,11 @@
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fcos_cli.data.findings import Finding
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 
@@ -32,11 +33,18 @@ class Split:
         open: reads its annotations.
         count: counts its images; None where that would take long.
         any_name: whether it is the whole of a data set that is opened under whatever name is asked for.
+        files: the annotation files and lists that it takes, and files of classes; None where nobody knows them: then
+            nothing is said of files that no split takes.
+        shared: what was found out about the data set as a whole; the same for each of its splits.
+        lost: why it cannot be opened, where the data set names it but it is not there.
     """
 
     open: Callable[[], DetectionData]
     count: Callable[[], int | None]
     any_name: bool = False
+    files: Callable[[], Iterable[Path]] | None = None
+    shared: tuple[Finding, ...] = ()
+    lost: str = ""
 
 
 def meaning(name: str) -> str | None:
@@ -80,23 +88,37 @@ def choose_split(wanted: str | None, splits: Mapping[str, Split], data: str) -> 
 
 def class_names_beside(*folders: Path) -> list[str] | None:
     """The class names of the first of these folders that has a file of them, one a line; None where none has."""
-    for folder in folders:
-        for name in CLASS_FILES:
-            if (folder / name).is_file():
-                lines = read_lines(folder / name)
-                repeated = sorted({line for line in lines if lines.count(line) > 1})
-                if repeated:
-                    raise DataError(f"{folder / name}: class {repeated[0]} stands there more than once")
-                return lines
-    return None
+    file = class_file_beside(*folders)
+    if file is None:
+        return None
+    lines = read_lines(file)
+    repeated = sorted({line for line in lines if lines.count(line) > 1})
+    if repeated:
+        raise DataError(f"{file}: class {repeated[0]} stands there more than once")
+    return lines
+
+
+def class_file_beside(*folders: Path) -> Path | None:
+    """The file of class names in the first of these folders that has one."""
+    return next((folder / name for folder in folders for name in CLASS_FILES if (folder / name).is_file()), None)
 
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file without surrounding blanks; empty lines are left out."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, or in UTF-16 with its mark, as Windows writes it.
+
+    Raises:
+        DataError: it cannot be read, or is in another encoding.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        raw = path.read_bytes()
+        utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+        return raw.decode("utf-16" if utf16 else "utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8 text", "save it as UTF-8") from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -15,15 +15,16 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from fcos_cli.data.findings import Findings, Kind
 from fcos_cli.data.formats.assemble import assemble
 from fcos_cli.data.formats.format import Format
-from fcos_cli.data.formats.splits import ALL, Split, class_names_beside, read_lines
+from fcos_cli.data.formats.splits import ALL, Split, class_file_beside, class_names_beside, read_lines
 from fcos_cli.data.image_names import is_image_name, stable_ids
 from fcos_cli.data.images import image_sizes
 from fcos_cli.data.records import Categories, DetectionData
 from fcos_cli.errors import DataError
 
-NO_BOX = "objects without a bndbox"
+NO_BOX = Kind("objects without a bndbox", boxes=True)
 
 
 class _Object(NamedTuple):
@@ -64,8 +65,7 @@ def read_voc(
 ) -> DetectionData:
     """Pascal VOC files as a data set.
 
-    Boxes with a side of zero or less, boxes that are not finite and objects without `bndbox` are left out and counted
-    in `dropped`.
+    Boxes with a side of zero or less, boxes that are not finite and objects without `bndbox` are left out and found.
 
     Args:
         files: the XML files of the images of this split.
@@ -91,17 +91,19 @@ def read_voc(
     labels: list[int] = []
     crowd: list[bool] = []
     image_index: list[int] = []
-    without_box = 0
+    places: list[str] = []
+    found = Findings()
     for index, file in enumerate(files):
-        for item in parsed[file].objects:
+        for number, item in enumerate(parsed[file].objects, start=1):
             if item.name not in label_of:
                 raise DataError(
                     f"{file}: class {item.name!r} is not in the list of classes: {', '.join(classes)}",
                     "correct the annotation or add the class to the list",
                 )
             if item.box is None:
-                without_box += 1
+                found.add(NO_BOX, f"{file.name}, object {number}")
                 continue
+            places.append(f"{file.name}, object {number}")
             rows.append(item.box)
             labels.append(label_of[item.name])
             crowd.append(item.difficult)
@@ -121,7 +123,8 @@ def read_voc(
         boxes=np.array(rows, dtype=np.float64).reshape(-1, 4),
         labels=np.array(labels, dtype=np.int64),
         crowd=np.array(crowd, dtype=bool),
-        dropped={NO_BOX: without_box},
+        findings=found,
+        where=lambda row: places[row],
     )
 
 
@@ -160,7 +163,12 @@ def _split(
         everything = [file for place in annotation_folders for file in sorted(place.glob("*.xml"))]
         return read_voc(files(), image_folder, all_files=everything, classes=classes, name=name)
 
-    return Split(open=read, count=lambda: len(files()))
+    def taken() -> list[Path]:
+        classes = class_file_beside(folder, *annotation_folders)
+        lists = (folder / "ImageSets").rglob("*.txt") if listed is not None else ()
+        return [*files(), *lists, *([classes] if classes else [])]
+
+    return Split(open=read, count=lambda: len(files()), files=taken)
 
 
 def _parse(file: Path) -> _Annotation:

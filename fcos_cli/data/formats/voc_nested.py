@@ -65,7 +65,7 @@ def _split(folder: Path, split: str, places: list[Path], everything: list[Path])
         others = [file for place in everything for file in _xml(place)]
         return read_voc(files(), image_folder(folder, places[0]), all_files=others, classes=classes, name=name)
 
-    return Split(open=read, count=lambda: len(files()), any_name=split == ALL)
+    return Split(open=read, count=lambda: len(files()), any_name=split == ALL, files=files)
 
 
 def image_folder(folder: Path, annotations: Path) -> Path:

@@ -6,26 +6,28 @@ Category ids are YOLO's own class numbers, from 0.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 
-from fcos_cli.data.formats.assemble import assemble
+from fcos_cli.data.findings import Finding, Findings, Kind
+from fcos_cli.data.formats.assemble import UNREADABLE, assemble
 from fcos_cli.data.formats.format import Format
-from fcos_cli.data.formats.splits import ALL, Split, class_names_beside, read_lines
-from fcos_cli.data.formats.yolo_labels import Box, LineKind, box_of, kind_of_lines, length_fits
+from fcos_cli.data.formats.splits import ALL, CLASS_FILES, Split, class_file_beside, class_names_beside, read_lines
+from fcos_cli.data.formats.splits import read_text as read_label_file
+from fcos_cli.data.formats.yolo_index import find_index, read_index, resolve
+from fcos_cli.data.formats.yolo_labels import Box, LineKind, kind_of_lines, read_labels
 from fcos_cli.data.image_names import is_image_name, natural_key, stable_ids
 from fcos_cli.data.images import image_sizes
 from fcos_cli.data.records import Categories, DetectionData
+from fcos_cli.data.unread import is_text_for_people
 from fcos_cli.errors import DataError
 
-NO_SIZE = "boxes of images whose size cannot be read"
-_TOLERANCE = 0.01
-_SPLIT_KEYS = ("train", "val", "test")
+NO_SIZE = Kind("boxes of images whose size cannot be read", boxes=True)
+NO_LABEL_FILE = Kind("images without a label file, which count as images without objects")
+NO_IMAGE = Kind("label files without an image")
 
 
 def yolo_splits(folder: Path) -> dict[str, Split]:
@@ -33,8 +35,11 @@ def yolo_splits(folder: Path) -> dict[str, Split]:
 
     Known layouts: an index (`data.yaml`) that names the folders or lists of images; `images/<split>/` with
     `labels/<split>/`; `<split>/images/` with `<split>/labels/`; `images/` with `labels/`.
+
+    Raises:
+        DataError: its index is not YAML, or has no classes or splits.
     """
-    index = _find_index(folder)
+    index = find_index(folder)
     if index is not None:
         return yolo_index_splits(index)
     places = {}
@@ -46,33 +51,26 @@ def yolo_splits(folder: Path) -> dict[str, Split]:
     else:
         inner = [path.name for path in sorted(folder.iterdir()) if (path / "labels").is_dir()]
         places = {name: folder / name / "images" for name in inner if (folder / name / "images").is_dir()}
-    kind = _kind_of({}, list(places.values()), str(folder))
+    kind = _kind_of(list(places.values()), folder)
     return {name: _split(folder, name, [place], None, kind) for name, place in places.items()}
 
 
-def yolo_index_splits(index: Path) -> dict[str, Split]:
-    """The splits that an index file (`data.yaml`) names.
+def yolo_index_splits(file: Path) -> dict[str, Split]:
+    """The splits that an index file (`data.yaml`) names; those that are not there are `lost`.
 
     Raises:
-        DataError: the file is not YAML or names no split.
+        DataError: the file is not YAML, has no classes or names no split.
     """
-    content = _load_index(index)
-    base = index.parent / str(content.get("path") or ".")
-    if not base.is_dir():
-        base = index.parent
-    categories = _categories(content, index)
-    places: dict[str, list[Path]] = {}
-    for key in _SPLIT_KEYS:
-        listed = content.get(key)
-        if not listed:
-            continue
-        values = listed if isinstance(listed, list) else [listed]
-        places[key] = [_place(base, str(value)) for value in values]
-    kind = _kind_of(content, [place for several in places.values() for place in several], str(index))
-    splits = {key: _split(base, key, several, categories, kind) for key, several in places.items()}
-    if not splits:
-        raise DataError(f"{index}: it names none of {', '.join(_SPLIT_KEYS)}", "add a line such as train: images/train")
-    return splits
+    index = read_index(file)
+    by_columns = _kind_of(_flat(index.places), file)
+
+    def kind() -> LineKind:
+        return index.kind or by_columns()
+
+    return {
+        key: _split(index.base, key, places, index.categories, kind, file, index.found)
+        for key, places in index.places.items()
+    }
 
 
 def read_yolo(
@@ -81,37 +79,46 @@ def read_yolo(
     categories: Categories,
     name: str = "",
     kind: LineKind = LineKind.POLYGON,
+    findings: Findings | None = None,
 ) -> DetectionData:
     """Images and their label files as a data set.
 
-    The label file of `.../images/a/b.jpg` is `.../labels/a/b.txt`, or else `b.txt` beside the image. No label file:
-    no objects. A line with more than five numbers is of this `kind`: a polygon becomes the box around it, keypoints
-    stand behind their box. Boxes without area are left out and counted in `dropped`. Sizes come from the images'
-    headers.
+    The label file of `.../images/a/b.jpg` is `.../labels/a/b.txt`, or else `b.txt` beside the image. A line with more
+    than five numbers is of this `kind`: a polygon becomes the box around it, keypoints stand behind their box. Sizes
+    come from the images' headers.
 
-    Raises:
-        DataError: a label line that is not YOLO's form, is not in fractions, or has a class number that `categories`
-            lacks; names the file and the line.
+    Found, and left out: lines and boxes that cannot be used; images whose label file cannot be read. Found too: images
+    without a label file, which stay as images without objects, and label files without an image.
     """
-    boxes: list[tuple[float, float, float, float]] = []
+    found = Findings(findings or ())
+    kept: list[Path] = []
+    boxes: list[Box] = []
     labels: list[int] = []
-    counts = np.zeros(len(images), dtype=np.int64)
-    for index, image in enumerate(images):
+    places: list[str] = []
+    image_index: list[int] = []
+    for image in images:
         label_file = _label_file(image)
-        if not label_file.is_file():
+        try:
+            text = read_label_file(label_file) if label_file.is_file() else None
+        except DataError as error:
+            found.add(UNREADABLE, error.message)
             continue
-        before = len(boxes)
-        for line_number, line in enumerate(_lines(label_file), start=1):
-            if line.strip():
-                label, box = _parse(line, categories, kind, f"{label_file}:{line_number}")
-                labels.append(label)
-                boxes.append(box)
-        counts[index] = len(boxes) - before
-    sizes = image_sizes(images)
-    image_index = np.repeat(np.arange(len(images)), counts)
-    xyxy = np.array(boxes, dtype=np.float64).reshape(-1, 4) * sizes[image_index][:, [0, 1, 0, 1]]
-    sized = (sizes[image_index] > 0).all(axis=1)
-    file_names = [Path(os.path.relpath(image, folder)).as_posix() for image in images]
+        if text is None:
+            found.add(NO_LABEL_FILE, _below(folder, image))
+        for label, box, place in read_labels(text or "", categories, kind, _below(folder, label_file), found):
+            labels.append(label)
+            boxes.append(box)
+            places.append(place)
+            image_index.append(len(kept))
+        kept.append(image)
+    found.add(NO_IMAGE, *(_below(folder, file) for file in _orphans(images)))
+    sizes = image_sizes(kept)
+    owners = np.array(image_index, dtype=np.int64)
+    xyxy = np.array(boxes, dtype=np.float64).reshape(-1, 4) * sizes[owners][:, [0, 1, 0, 1]]
+    sized = (sizes[owners] > 0).all(axis=1)
+    found.add(NO_SIZE, *(places[row] for row in np.flatnonzero(~sized)))
+    file_names = [_below(folder, image) for image in kept]
+    rows = np.flatnonzero(sized)
     return assemble(
         name=name or folder.name,
         categories=categories,
@@ -119,11 +126,17 @@ def read_yolo(
         image_ids=stable_ids(file_names),
         file_names=file_names,
         sizes=sizes,
-        image_index=image_index[sized],
+        image_index=owners[sized],
         boxes=xyxy[sized],
         labels=np.array(labels, dtype=np.int64)[sized],
-        dropped={NO_SIZE: int((~sized).sum())},
+        findings=found,
+        where=lambda row: places[rows[row]],
     )
+
+
+def label_files(images: Sequence[Path]) -> list[Path]:
+    """The label files of these images, and those beside them that belong to none, which `read_yolo` names."""
+    return [*map(_label_file, images), *_orphans(images)]
 
 
 def _split(
@@ -132,22 +145,35 @@ def _split(
     places: Sequence[Path],
     categories: Categories | None,
     kind: Callable[[], LineKind],
+    index: Path | None = None,
+    shared: tuple[Finding, ...] = (),
 ) -> Split:
     title = folder.name if name == ALL else f"{folder.name} {name}"
+    absent = [place for place in places if not place.exists()]
+    lost = f"{title}: no folder or list of images {absent[0]}" if absent else ""
+    class_folders = [] if categories else _class_folders(folder, places)
 
-    def images() -> list[Path]:
-        for place in places:
-            if not place.exists():
-                raise DataError(f"{title}: no folder or list of images {place}", "correct the path in data.yaml")
-        return _images_in(places)
+    def images(found: Findings) -> list[Path]:
+        if lost:
+            raise DataError(lost, "correct the path in data.yaml")
+        return _images_in(places, folder, found)
 
     def read() -> DetectionData:
-        return read_yolo(folder, images(), categories or _categories_beside(folder, places), title, kind())
+        found = Findings()
+        listed = images(found)
+        return read_yolo(folder, listed, categories or _categories_beside(folder, class_folders), title, kind(), found)
 
-    return Split(open=read, count=lambda: len(images()) if all(place.exists() for place in places) else None)
+    def files() -> Iterator[Path]:
+        named = [index, class_file_beside(*class_folders), *(place for place in places if place.is_file())]
+        yield from (file for file in named if file is not None)
+        yield from label_files(_images_in(places, folder, Findings()))
+
+    return Split(
+        open=read, count=lambda: None if lost else len(images(Findings())), files=files, shared=shared, lost=lost
+    )
 
 
-def _images_in(places: Iterable[Path]) -> list[Path]:
+def _images_in(places: Iterable[Path], base: Path, found: Findings) -> list[Path]:
     """The images of folders, in natural order, and of lists; places that do not exist have none."""
     files: list[Path] = []
     for place in places:
@@ -155,70 +181,46 @@ def _images_in(places: Iterable[Path]) -> list[Path]:
             inside = [path for path in place.rglob("*") if is_image_name(path.name)]
             files += sorted(inside, key=lambda path: natural_key(path.as_posix()))
         elif place.is_file():
-            files += [_place(place.parent, line) for line in read_lines(place)]
+            files += [resolve(line, (place.parent, base), found) for line in read_lines(place)]
     return list(dict.fromkeys(files))
 
 
-def _kind_of(content: Mapping[str, Any], places: Sequence[Path], where: str) -> Callable[[], LineKind]:
-    """What long lines are: as the index says, else from the columns of all splits, once one is read."""
+def _kind_of(places: Sequence[Path], where: Path) -> Callable[[], LineKind]:
+    """What long lines are, from the columns of all splits, once one is read."""
 
     @cache
     def kind() -> LineKind:
-        if content.get("kpt_shape") or content.get("task") == "pose":
-            return LineKind.KEYPOINTS
-        if content.get("task") in ("segment", "obb"):
-            return LineKind.POLYGON
-        return kind_of_lines((_label_file(image) for image in _images_in(places)), where)
+        images = _images_in(places, where, Findings())
+        return kind_of_lines((_label_file(image) for image in images), str(where))
 
     return kind
 
 
-def _find_index(folder: Path) -> Path | None:
-    files = sorted(
-        [*folder.glob("*.yaml"), *folder.glob("*.yml")], key=lambda file: (file.stem not in ("data", "dataset"), file)
-    )
-    for file in files:
-        try:
-            content = _load_index(file)
-        except DataError:
-            continue
-        if "names" in content and any(key in content for key in _SPLIT_KEYS):
-            return file
-    return None
+def _orphans(images: Iterable[Path]) -> list[Path]:
+    """Label files in the folders of these images' labels that no image file belongs to."""
+    pictures_in = {image.parent for image in images}
+    folders = {(Path(_swap_folder(place)), place) for place in pictures_in} | {(place, place) for place in pictures_in}
+    stems: dict[Path, set[str]] = {}
+    for labels, pictures in folders:
+        inside = {path.stem for path in pictures.iterdir() if is_image_name(path.name)} if pictures.is_dir() else set()
+        stems[labels] = stems.get(labels, set()) | inside
+    return [
+        file
+        for labels in sorted(stems)
+        if labels.is_dir()
+        for file in sorted(labels.glob("*.txt"))
+        if file.stem not in stems[labels] and file.name not in CLASS_FILES and not is_text_for_people(file)
+        if not file.name.startswith(".")
+    ]
 
 
-def _load_index(index: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(index.read_text(encoding="utf-8-sig"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{index}:{mark.line + 1}" if mark else str(index)
-        raise DataError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{index}: not UTF-8 text", "save it as UTF-8") from None
-    except OSError as error:
-        raise DataError(f"{index}: {error.strerror}") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{index}: not a YOLO index", "it needs keys such as train, val and names")
-    return content
-
-
-def _categories(content: Mapping[str, Any], index: Path) -> Categories:
-    names = content.get("names")
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if names is None and isinstance(content.get("nc"), int):
-        names = {number: f"class {number}" for number in range(content["nc"])}
-    if not isinstance(names, dict) or not names or not all(isinstance(number, int) for number in names):
-        raise DataError(
-            f"{index}: `names` must list the classes or map class numbers to names", "write names: [cat, dog]"
-        )
-    return Categories.from_pairs((number, str(name)) for number, name in names.items())
-
-
-def _categories_beside(folder: Path, places: Sequence[Path]) -> Categories:
+def _class_folders(folder: Path, places: Sequence[Path]) -> list[Path]:
     labels = [Path(_swap_folder(place)) for place in places]
-    names = class_names_beside(folder, *labels, *(place.parent for place in labels))
+    return [folder, *labels, *(place.parent for place in labels)]
+
+
+def _categories_beside(folder: Path, class_folders: Sequence[Path]) -> Categories:
+    names = class_names_beside(*class_folders)
     if names is None:
         raise DataError(
             f"{folder}: a YOLO data set without class names",
@@ -227,12 +229,12 @@ def _categories_beside(folder: Path, places: Sequence[Path]) -> Categories:
     return Categories(tuple(range(len(names))), tuple(names))
 
 
-def _place(base: Path, value: str) -> Path:
-    """A path of an index or list. Roboflow writes `../train/images` where `train/images` is meant."""
-    path = base / value
-    if not path.exists() and value.startswith("../") and (base / value[3:]).exists():
-        path = base / value[3:]
-    return Path(os.path.normpath(path))
+def _flat(places: Mapping[str, Sequence[Path]]) -> list[Path]:
+    return [place for several in places.values() for place in several]
+
+
+def _below(folder: Path, file: Path) -> str:
+    return Path(os.path.relpath(file, folder)).as_posix()
 
 
 def _swap_folder(image: Path) -> str:
@@ -245,39 +247,6 @@ def _swap_folder(image: Path) -> str:
 def _label_file(image: Path) -> Path:
     label_file = Path(_swap_folder(image)).with_suffix(".txt")
     return label_file if label_file.is_file() else image.with_suffix(".txt")
-
-
-def _lines(label_file: Path) -> list[str]:
-    try:
-        return label_file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"{label_file}: not a text file", "restore the label file") from None
-    except OSError as error:
-        raise DataError(f"{label_file}: {error.strerror}") from None
-
-
-def _parse(line: str, categories: Categories, kind: LineKind, where: str) -> tuple[int, Box]:
-    """Label and xyxy in fractions of one line."""
-    try:
-        number, *values = (float(word) for word in line.split())
-    except ValueError:
-        raise DataError(f"{where}: not numbers: {line.strip()[:60]}", "a line is: class cx cy w h") from None
-    if not length_fits(values, kind):
-        hint = "a line is: class cx cy w h, or class x1 y1 x2 y2 x3 y3 ... for a polygon"
-        more = "; is it a prediction with its score, or a box with its angle?" if len(values) == 5 else ""
-        raise DataError(f"{where}: {len(values) + 1} numbers{more}", hint)
-    if number not in categories.label_of:
-        raise DataError(
-            f"{where}: class {number:g} is not among the {len(categories)} classes "
-            f"({categories.ids[0]} {categories.names[0]} to {categories.ids[-1]} {categories.names[-1]})",
-            "class numbers start at 0: correct the label or the list of names",
-        )
-    fractions = values[:4] if kind is LineKind.KEYPOINTS else values
-    if any(value < -_TOLERANCE or value > 1 + _TOLERANCE for value in fractions):
-        raise DataError(
-            f"{where}: coordinates beyond 0..1", "YOLO labels are fractions of the image's width and height, not pixels"
-        )
-    return categories.label_of[int(number)], box_of(values, kind)
 
 
 YOLO = Format(

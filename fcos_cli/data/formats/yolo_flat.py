@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.named import folders_of_splits, named_split, title
-from fcos_cli.data.formats.splits import CLASS_FILES, Split, class_names_beside
-from fcos_cli.data.formats.yolo import read_yolo
+from fcos_cli.data.formats.splits import CLASS_FILES, Split, class_file_beside, class_names_beside
+from fcos_cli.data.formats.yolo import label_files, read_yolo
 from fcos_cli.data.image_names import is_image_name, natural_key
 from fcos_cli.data.records import Categories, DetectionData
 from fcos_cli.errors import DataError
@@ -38,7 +38,11 @@ def _split(folder: Path, split: str, places: list[Path]) -> Split:
         categories = Categories(tuple(range(len(names))), tuple(names))
         return read_yolo(folder, images(), categories, title(folder, split))
 
-    return named_split(read, lambda: len(images()), split)
+    def files() -> list[Path]:
+        classes = class_file_beside(folder, *places, folder.parent)
+        return [*label_files(images()), *([classes] if classes else [])]
+
+    return named_split(read, lambda: len(images()), split, files)
 
 
 def _images(folder: Path) -> list[Path]:

@@ -3,14 +3,23 @@
 Source: the pages on detection, segmentation, OBB and pose data sets of Ultralytics' documentation.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from itertools import islice
 from pathlib import Path
 
+from fcos_cli.data.findings import Findings, Kind
+from fcos_cli.data.formats.splits import read_text
+from fcos_cli.data.records import Categories
 from fcos_cli.errors import DataError
 
 Box = tuple[float, float, float, float]
+NOT_A_LABEL = Kind("label lines that are not `class cx cy w h` or a polygon", boxes=True)
+NO_CLASS = Kind("label lines of a class that the data set does not list", boxes=True)
+NOT_FRACTIONS = Kind("label lines in pixels: they must be fractions of the image's width and height", boxes=True)
+CLIPPED = Kind("labels that reach a little beyond the image and are cut to it")
+_TOLERANCE, _LITTLE = 0.01, 1.0
 _FEW, _ENOUGH = 3, 2000
 _SLACK = 0.02
 
@@ -52,6 +61,52 @@ def kind_of_lines(files: Iterable[Path], where: str) -> LineKind:
     )
 
 
+def read_labels(
+    text: str, categories: Categories, kind: LineKind, file: str, findings: Findings
+) -> list[tuple[int, Box, str]]:
+    """The labels of one file that can be used: label, x1, y1, x2, y2 in fractions, and `file:line`.
+
+    The others are found: lines that are no labels, of no class, or not in fractions. Coordinates that lie up to a
+    hundredth beyond 0..1 stay, as rounding makes them; up to a whole image, the box is cut.
+    """
+    labels = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            where = f"{file}:{number}"
+            label = _read_line(line, categories, kind, where, findings)
+            if label is not None:
+                labels.append((*label, where))
+    return labels
+
+
+def _read_line(
+    line: str, categories: Categories, kind: LineKind, where: str, findings: Findings
+) -> tuple[int, Box] | None:
+    try:
+        number, *values = (float(word) for word in line.split())
+    except ValueError:
+        findings.add(NOT_A_LABEL, f"{where}: not numbers: {line.strip()[:60]}")
+        return None
+    if not length_fits(values, kind):
+        more = "; a prediction with its score, or a box with its angle?" if len(values) == 5 else ""
+        findings.add(NOT_A_LABEL, f"{where}: {len(values) + 1} numbers{more}")
+        return None
+    if number not in categories.label_of:
+        known = f"{categories.ids[0]} {categories.names[0]} to {categories.ids[-1]} {categories.names[-1]}"
+        findings.add(NO_CLASS, f"{where}: class {number:g} is not among the {len(categories)} classes ({known})")
+        return None
+    fractions = values[:4] if kind is LineKind.KEYPOINTS else values
+    farthest = max((max(-value, value - 1) for value in fractions if not math.isnan(value)), default=0.0)
+    if farthest > _LITTLE:
+        findings.add(NOT_FRACTIONS, f"{where}: coordinates beyond 0..1")
+        return None
+    x1, y1, x2, y2 = box_of(values, kind)
+    if farthest > _TOLERANCE:
+        findings.add(CLIPPED, where)
+        x1, y1, x2, y2 = (min(1.0, max(0.0, value)) for value in (x1, y1, x2, y2))
+    return categories.label_of[int(number)], (x1, y1, x2, y2)
+
+
 def box_of(values: Sequence[float], kind: LineKind) -> Box:
     """x1, y1, x2, y2 in fractions, from the numbers after the class."""
     if len(values) == 4 or kind is LineKind.KEYPOINTS:
@@ -71,13 +126,12 @@ def length_fits(values: Sequence[float], kind: LineKind) -> bool:
 def _long_lines(files: Iterable[Path]) -> Iterable[list[float]]:
     for file in files:
         try:
-            text = file.read_text(encoding="utf-8-sig")
-            for line in text.splitlines():
+            for line in read_text(file).splitlines():
                 values = [float(word) for word in line.split()[1:]]
                 if len(values) > 5:
                     yield values
         # What cannot be read says nothing of the kind; the reader names it.
-        except (OSError, ValueError):
+        except (DataError, ValueError):
             continue
 
 

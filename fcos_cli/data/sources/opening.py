@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from fcos_cli.data.datasets import find_splits, open_data
+from fcos_cli.data.datasets import IMAGES, find_splits, open_data
 from fcos_cli.data.formats.known import format_of_file
 from fcos_cli.data.image_names import is_image_name
 from fcos_cli.data.records import DetectionData
@@ -93,7 +93,7 @@ def _is_data_set(source: str) -> bool:
     path = Path(source).expanduser()
     if path.is_dir():
         layout, _ = find_splits(source)
-        return layout != "images"
+        return layout != IMAGES
     if path.exists():
         return format_of_file(path) is not None
     return not (glob.has_magic(source) or is_image_name(source))

@@ -52,7 +52,6 @@ def test_names_and_lists_without_obj_data(cvat):
         ("obj.data", "train = data/train.txt\nnames = data/none.names\n", "no file of class names .*none.names"),
         ("obj.data", "names = obj.names\n", "names no list of images"),
         ("obj.data", "names = obj.names\ntrain = data/none.txt", "no list of images .*none.txt"),
-        ("obj_train_data/a.txt", "7 0.5 0.5 0.5 0.5", "class 7"),
     ],
 )
 def test_what_is_wrong_is_named(cvat, file, content, message):

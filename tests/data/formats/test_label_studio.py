@@ -3,6 +3,7 @@
 import pytest
 
 from fcos_cli.data.datasets import find_splits, open_data
+from fcos_cli.data.formats.label_studio import NOT_DONE, SEVERAL
 from fcos_cli.errors import DataError
 
 
@@ -61,8 +62,7 @@ def test_json_min_and_tasks_that_were_cancelled(made, listed):
     made.json("all.json", [task(1, "a.jpg", CAT, was_cancelled=True), twice, task(3, "c.jpg")])
     data = open_data(str(made.root))
     assert listed(data) == {"b.jpg": [("cat", 16, 24, 96, 54)], "c.jpg": []}
-    assert data.dropped == {"tasks without an annotation that was not cancelled": 1}
-    assert data.notes == ("1 tasks have several annotations: the first of each is taken",)
+    assert {found.kind: found.count for found in data.findings} == {NOT_DONE: 1, SEVERAL: 1}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_fractions_names_groups_and_images_that_are_not_there(made, listed):
     assert listed(data) == {"train/aa01.jpg": [("Cat", 16, 30, 80, 90), ("Dog", 0, 0, 160, 120)]}
     assert data.crowd.tolist() == [False, True]
     assert data.dropped == {"boxes of images that are not in the folder": 1}
-    assert "1 images that oidv6-train-annotations-bbox.csv lists are not in" in data.notes[0]
+    assert data.findings[0].examples == ("ff09",)
     assert listed(open_data(str(made.root), "val")) == {"validation/aa02.jpg": [("Cat", 16, 30, 80, 90)]}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fcos_cli.data.formats.assemble import UNREADABLE
 from fcos_cli.data.formats.yolo import yolo_index_splits, yolo_splits
 from fcos_cli.errors import DataError
 
@@ -86,7 +87,7 @@ def test_useless_boxes_are_dropped_and_counted(yolo: Path) -> None:
         ("0.5 0.5 0.5 0.1 0.1", "class 0.5"),
         ("0 0.5 0.5 0.1", "4 numbers"),
         ("0", "1 numbers"),
-        ("0 0.5 0.5 0.1 0.1 0.9", "6 numbers; is it a prediction"),
+        ("0 0.5 0.5 0.1 0.1 0.9", "6 numbers; a prediction"),
         ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "8 numbers"),
         ("cat 0.5 0.5 0.1 0.1", "not numbers"),
         ("0 100 50 20 20", "beyond 0..1"),
@@ -94,17 +95,26 @@ def test_useless_boxes_are_dropped_and_counted(yolo: Path) -> None:
     ],
 )
 def test_malformed_lines_name_file_and_line(yolo: Path, line: str, message: str) -> None:
+    """They are left out; the other lines of the file are read."""
     path = yolo / "labels" / "train" / "10.txt"
     text(path, f"0 0.5 0.5 0.1 0.1\n\n{line}\n")
-    with pytest.raises(DataError, match=message) as caught:
-        yolo_splits(yolo)["train"].open()
-    assert caught.value.message.startswith(f"{path}:3: ")
+    data = yolo_splits(yolo)["train"].open()
+    assert len(data.boxes) == 3
+    (found,) = data.findings
+    assert found.kind.boxes
+    assert found.count == 1
+    assert found.examples[0].startswith("labels/train/10.txt:3: ")
+    assert message in found.examples[0]
 
 
 def test_label_file_that_is_no_text(yolo: Path) -> None:
-    (yolo / "labels" / "train" / "10.txt").write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(DataError, match=r"10\.txt: not a text file"):
-        yolo_splits(yolo)["train"].open()
+    """The image is left out: nobody knows what is in it."""
+    (yolo / "labels" / "train" / "10.txt").write_bytes(b"\x00\x81\xff")
+    data = yolo_splits(yolo)["train"].open()
+    assert list(data.file_names) == ["images/train/2.jpg"]
+    (found,) = data.findings
+    assert found.kind is UNREADABLE
+    assert "10.txt: not UTF-8 text" in found.examples[0]
 
 
 def test_class_names_are_required(yolo: Path) -> None:
@@ -200,6 +210,7 @@ def test_index_that_names_a_missing_folder(yolo: Path) -> None:
     text(yolo / "data.yaml", "train: images/trian\nnames: [a]")
     splits = yolo_splits(yolo)
     assert splits["train"].count() is None
+    assert "trian" in splits["train"].lost
     with pytest.raises(DataError, match=r"no folder or list of images .*trian"):
         splits["train"].open()
 
