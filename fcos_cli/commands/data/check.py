@@ -1,6 +1,6 @@
 """`fcos data check`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +11,9 @@ from fcos_cli.report import console
 
 if TYPE_CHECKING:
     from fcos_cli.data.check import DataReport
+    from fcos_cli.data.doctor.copies import Copies
     from fcos_cli.data.findings import Finding
+    from fcos_cli.data.records import DetectionData
 
 _SHOWN_CLASSES = 30
 _SHOWN_ERRORS = 20
@@ -20,7 +22,9 @@ _SHOWN_ERRORS = 20
 def check(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A name (coco, shapes), a folder or an annotation file.")],
     split: Annotated[str | None, typer.Option("--split", help="Only this split; all of them by default.")] = None,
-    images: Annotated[bool, typer.Option("--images", help="Decode every image too.")] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="Decode every image too, and look for images that look the same.")
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="What was left out, not read or changed on reading is an error.")
     ] = False,
@@ -29,6 +33,7 @@ def check(
     """Counts, what was not read, and what is wrong. Exit code 3 where the data cannot be used as they are."""
     from fcos_cli.data.check import check_data, check_together
     from fcos_cli.data.datasets import find_splits, findings_around, open_data
+    from fcos_cli.data.doctor.copies import copies_found
     from fcos_cli.data.findings import Weight, lines
 
     layout, splits = find_splits(data)
@@ -42,6 +47,7 @@ def check(
         else:
             reports.append(check_data(part))
     between = [*check_together(opened), *findings_around(data, layout, splits, opened)]
+    between += copies_found(_copies(opened, images), opened)
     every = [finding for report in reports for finding in report.findings] + between
     sound = not any(report.errors for report in reports) and not lines(every, Weight.ERROR, strict=strict)
     if as_json:
@@ -62,6 +68,15 @@ def check(
             console.say("nothing stands in the way of using this data" + _image_hint(data, images))
     if not sound:
         raise typer.Exit(DataError.exit_code)
+
+
+def _copies(opened: Mapping[str, "DetectionData"], decode: bool) -> "list[Copies]":
+    from fcos_cli.data.doctor.copies import find_copies
+
+    if not decode:
+        return find_copies(opened)
+    with console.progress("comparing images", sum(map(len, opened.values()))) as advance:
+        return find_copies(opened, near=True, advance=advance)
 
 
 def _show(reports: Sequence["DataReport"], title: str) -> None:
