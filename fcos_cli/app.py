@@ -94,7 +94,8 @@ def main() -> None:
     """Entry point: runs the app and turns what went wrong into one clear line and an exit code."""
     former = signal.signal(signal.SIGTERM, _terminated)
     try:
-        app(with_optional_values(sys.argv[1:]), prog_name="fcos")
+        with console.listening():
+            app(with_optional_values(sys.argv[1:]), prog_name="fcos")
     except FcosError as error:
         console.fail(error.message, error.hint)
         sys.exit(error.exit_code)

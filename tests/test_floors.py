@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("errors", "cores", "interrupts", "files", "runs", "version", "report", "geometry"),
+    ("errors", "cores", "interrupts", "files", "runs", "version", "progress", "report", "geometry"),
     ("method",),
     ("recipe", "data", "evaluation"),
     ("model",),
@@ -41,6 +41,7 @@ WITHOUT_TORCH = (
     "interrupts",
     "runs",
     "version",
+    "progress",
     "app",
 )
 NEEDS_TORCH = {
@@ -150,6 +151,17 @@ def _file(name):
 def test_the_statistics_know_no_network(other):
     one = "stats"
     assert [m for m, source, target in edges() if (source, target) == (one, other)] == []
+
+
+def test_libraries_speak_by_logging():
+    """What a person sees is the business of programs; `log.py` has the bar of a training."""
+    silent = ("data", "model", "weights", "runtime", "stats", "recipe", "evaluation", "method")
+    wrong = [m for m, source, target in edges() if source in silent and target == "report"]
+    assert wrong == []
+    speaking = [m for m, path in CLI.items() if "fcos_cli.report.console" in set(imported(path))]
+    rooms = {"app", "commands", "training"}
+    assert {package(m) for m in speaking} <= rooms | {"report"}
+    assert [m for m in speaking if package(m) == "training"] == ["fcos_cli.training.log"]
 
 
 def test_kernels_know_nothing_of_the_toolkit():

@@ -1,15 +1,18 @@
 """What a person sees. stdout is the result, stderr the log and the progress; plain lines where there is no terminal."""
 
 import json
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from fcos_cli.progress import Advance, shown
 
 
 class _Console(Console):
@@ -39,6 +42,35 @@ def fail(message: str, hint: str = "") -> None:
         log.print(f"[bold]hint:[/] {escape(hint)}")
 
 
+class _Handler(logging.Handler):
+    """Lines of the library's log, as `say`, `warn` and `fail` have them; rich's own handler would wrap and pad them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = self.format(record)
+            show = fail if record.levelno >= logging.ERROR else warn if record.levelno >= logging.WARNING else say
+            show(message)
+        except BrokenPipeError:
+            raise
+        except Exception:
+            self.handleError(record)
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Shows the library's log and progress on stderr while the block runs; only a program does so, no library."""
+    logger, handler = logging.getLogger("fcos_cli"), _Handler()
+    former = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with shown(progress):
+            yield
+    finally:
+        logger.setLevel(former)
+        logger.removeHandler(handler)
+
+
 def print_json(value: Any) -> None:
     """The result of a `--json` command: one object on stdout and nothing else."""
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
@@ -53,12 +85,6 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     out.print(table)
-
-
-class Advance(Protocol):
-    """Called with the number of items that are finished."""
-
-    def __call__(self, count: int = 1) -> None: ...
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """Ctrl-C and SIGTERM while training: finish the iteration, save, say how to go on."""
 
+import logging
 import signal
 from types import FrameType
 from typing import Self
 
-from fcos_cli.report import console
+logger = logging.getLogger(__name__)
 
 
 class Interrupt:
@@ -28,4 +29,4 @@ class Interrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        console.say("stopping after this iteration; once more to stop at once")
+        logger.info("stopping after this iteration; once more to stop at once")

@@ -1,6 +1,7 @@
 """A run's diary: lines for people (screen, log.txt), rows for programs (metrics.jsonl), a bar on a terminal."""
 
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from fcos_cli.files import atomic_file
 from fcos_cli.report import console
 from fcos_cli.runs import RunFolder
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingLog:
@@ -27,7 +30,7 @@ class TrainingLog:
     def say(self, message: str) -> None:
         """A line on the screen and in log.txt."""
         if self.main:
-            console.say(message)
+            logger.info("%s", message)
         self.note(message)
 
     def note(self, message: str) -> None:

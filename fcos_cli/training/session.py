@@ -1,5 +1,6 @@
 """A whole training, from the command's arguments to the run folder: set up or resume, train, evaluate, keep."""
 
+import logging
 import time
 from dataclasses import dataclass
 
@@ -7,7 +8,6 @@ from fcos_cli.data.loading.loader import TrainLoader
 from fcos_cli.data.records import DetectionData
 from fcos_cli.evaluation.coco_ap import Evaluation
 from fcos_cli.recipe.schema import Recipe
-from fcos_cli.report import console
 from fcos_cli.runs import RunFolder
 from fcos_cli.runtime.precision import choose_device
 from fcos_cli.training.checkpoint import load_state, save_state, unwritable
@@ -20,6 +20,8 @@ from fcos_cli.training.setup import make_loader, prepare
 from fcos_cli.training.trainer import Trainer, TrainingDivergedError
 from fcos_cli.training.validation import Validator
 from fcos_cli.weights.saved import save_detector
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def train(request: TrainingRequest) -> Outcome | None:
             raise _with_advice(error, run, recipe) from None
         except KeyboardInterrupt:
             if here.main and run.state.is_file():
-                console.say(f"stopped at once. Go on from the last checkpoint: fcos train --resume {run.path}")
+                logger.info("stopped at once. Go on from the last checkpoint: fcos train --resume %s", run.path)
             raise
         outcome = Outcome(run, recipe, validator.best, trainer.iteration, not finished, time.perf_counter() - started)
         if not finished:

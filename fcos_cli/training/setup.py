@@ -1,5 +1,7 @@
 """What a training needs before its first step: data, model, trainer, loader. Says what was chosen and why."""
 
+import logging
+
 import torch
 
 from fcos_cli.data.datasets import find_splits, findings_around, open_data
@@ -8,7 +10,6 @@ from fcos_cli.data.loading.loader import TrainLoader
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 from fcos_cli.recipe.schema import DataConfig, Recipe
-from fcos_cli.report import console
 from fcos_cli.runtime.precision import choose_precision
 from fcos_cli.training.checkpoint import TrainingState
 from fcos_cli.training.distributed import World
@@ -17,6 +18,8 @@ from fcos_cli.training.memory import keep_freed_memory
 from fcos_cli.training.trainer import Trainer
 from fcos_cli.weights.starting import build_model
 from fcos_kernels import dispatch
+
+logger = logging.getLogger(__name__)
 
 
 def prepare(
@@ -86,16 +89,16 @@ def _tell_findings(config: DataConfig, train_data: DetectionData, val_data: Dete
             for line in lines(found, Weight.NOTE):
                 log.say(f"{name}: {line}")
             for line in [] if config.strict else lines(found, Weight.WARNING):
-                console.warn(f"{name}: {line}")
+                logger.warning("%s: %s", name, line)
                 log.note(f"warning: {name}: {line}")
             refused += [f"{name}: {line}" for line in lines(found, Weight.ERROR, strict=config.strict)]
     if refused:
         for line in refused[1:]:
-            console.fail(line)
+            logger.error("%s", line)
         raise DataError(refused[0], "fcos data check DATA says more")
 
 
 def _warn_of_shared_images(train_data: DetectionData, val_data: DetectionData) -> None:
     shared = set(train_data.file_names) & set(val_data.file_names) if train_data.root == val_data.root else set()
     if shared:
-        console.warn(f"{len(shared)} of {len(val_data)} validation images are trained on: their AP says little")
+        logger.warning("%d of %d validation images are trained on: their AP says little", len(shared), len(val_data))

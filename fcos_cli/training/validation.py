@@ -1,6 +1,7 @@
 """Evaluation while training and at its end: figures, the best weights, the pictures."""
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from fcos_cli.evaluation.results import write_results
 from fcos_cli.files import atomic_file
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import Recipe
-from fcos_cli.report.console import warn
 from fcos_cli.runs import RunFolder
 from fcos_cli.runtime.predictor import Predictor, UnreadableImage
 from fcos_cli.training.distributed import World
@@ -21,6 +21,8 @@ from fcos_cli.training.log import TrainingLog, evaluated, read_rows
 from fcos_cli.training.trainer import Trainer
 from fcos_cli.weights.saved import load_detector, save_detector
 from fcos_cli.weights.thresholds import save_thresholds
+
+logger = logging.getLogger(__name__)
 
 PICTURED_IMAGES = 12
 
@@ -76,7 +78,7 @@ class Validator:
             model = load_detector(self.run.best, self.here.device).model
             draw_detections(model, self.recipe, self.data, trainer.precision, picture, PICTURED_IMAGES)
         except OSError as error:
-            warn(f"the pictures could not be written: {error}")
+            logger.warning("the pictures could not be written: %s", error)
         else:
             self.log.say(f"pictures: {self.run.pictures}")
 
@@ -89,7 +91,7 @@ class Validator:
         detections = predictor.run(self.data, failed, rank=self.here.rank, world=self.here.size)
         results = concatenate([to_columns(result, ids) for result in detections]).as_array()
         for name, reason in failed:
-            warn(f"{name} cannot be read, its objects count as missed: {reason}")
+            logger.warning("%s cannot be read, its objects count as missed: %s", name, reason)
         return np.concatenate(self.here.gather(results))
 
     def _keep(self, trainer: Trainer, evaluation: Evaluation, results: np.ndarray) -> None:

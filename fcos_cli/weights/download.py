@@ -7,6 +7,7 @@ http://mirror/x/a/b.pth. Proxies are taken from the environment (http_proxy, htt
 
 import errno
 import http.client
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,9 @@ from urllib.request import Request, urlopen
 
 from fcos_cli.errors import SetupError
 from fcos_cli.files import sha256_of, sync_folder
-from fcos_cli.report import console
+from fcos_cli.progress import progress
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
 MEGABYTE = 1_000_000
@@ -93,7 +96,7 @@ def _fetch_part(urls: Sequence[str], part: Path, target: Path, sha256: str, labe
             except _CutError as error:
                 reason = str(error)
                 if attempt + 1 < ATTEMPTS:
-                    console.say(f"{label}: {reason}; going on from there")
+                    logger.info("%s: %s; going on from there", label, reason)
             except _RefusedError as error:
                 reason = str(error)
                 break
@@ -147,7 +150,7 @@ def _transfer(url: str, part: Path, label: str, resumable: bool) -> None:
 
 def _receive(response: http.client.HTTPResponse, part: Path, have: int, total: int | None, label: str) -> None:
     megabytes = None if total is None else max(1, round(total / MEGABYTE))
-    with open(part, "ab" if have else "wb") as file, console.progress(f"{label}, MB", megabytes) as advance:
+    with open(part, "ab" if have else "wb") as file, progress(f"{label}, MB", megabytes) as advance:
         shown = 0
         while chunk := _read(response, have):
             file.write(chunk)

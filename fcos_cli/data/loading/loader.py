@@ -6,6 +6,7 @@ of them do.
 """
 
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,7 +19,8 @@ from fcos_cli.data.loading.tensors import Batch, unpacked_batch
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError, UsageError
 from fcos_cli.recipe.schema import DataConfig
-from fcos_cli.report import console
+
+logger = logging.getLogger(__name__)
 
 # A training goes on while no more than this share of the images drawn so far is broken, and always up to BROKEN_FILES.
 BROKEN_SHARE, BROKEN_FILES = 0.1, 3
@@ -81,7 +83,7 @@ class TrainLoader:
     def _report_broken(self, failed: Sequence[tuple[str, str]], drawn: int) -> None:
         for name, reason in failed:
             if name not in self._broken:
-                console.warn(f"{reason}; another image takes its place in training")
+                logger.warning("%s; another image takes its place in training", reason)
             self._broken[name] = reason
         if failed and len(self._broken) > max(BROKEN_FILES, BROKEN_SHARE * drawn):
             names = ", ".join(list(self._broken)[:5])
