@@ -129,7 +129,7 @@ def machine() -> dict[str, str]:
 
     if not torch.cuda.is_available():
         raise RuntimeError("no CUDA device here: run this on a machine with one")
-    found = {
+    about = {
         "gpu": torch.cuda.get_device_name(),
         "driver": _driver(),
         "cuda": str(torch.version.cuda),
@@ -138,10 +138,10 @@ def machine() -> dict[str, str]:
     }
     for name in VERSIONS:
         try:
-            found[name] = importlib.metadata.version(name)
+            about[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "-"
-    return found
+            about[name] = "-"
+    return about
 
 
 def _driver() -> str:

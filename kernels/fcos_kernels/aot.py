@@ -65,16 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Under the interpreter nothing is compiled; it must be off before the kernels are defined.
     os.environ.pop("TRITON_INTERPRET", None)
 
-    found = []
+    results = []
     for result in compile_all(options.target or list(TARGETS), options.kernel):
-        found.append(result)
+        results.append(result)
         if not options.json:
             print(_line(result), flush=True)
-    if not found:
+    if not results:
         parser.error(f"no kernel's name contains {options.kernel!r}")
     if options.json:
-        print(json.dumps([asdict(result) for result in found], indent=1))
-    wrong = [result for result in found if result.problems]
+        print(json.dumps([asdict(result) for result in results], indent=1))
+    wrong = [result for result in results if result.problems]
     for result in wrong:
         place = f"{result.kernel} {result.variant} {result.dtype} {result.target}"
         print(f"error: {place}: {', '.join(result.problems)}", file=sys.stderr)
@@ -159,8 +159,8 @@ def _cuobjdump() -> Path:
 
 def _amd_usage(code: str) -> tuple[int, int, int]:
     def number(key: str) -> int:
-        found = re.search(rf"\.{key}:\s*(\d+)", code)
-        return int(found[1]) if found else 0
+        match = re.search(rf"\.{key}:\s*(\d+)", code)
+        return int(match[1]) if match else 0
 
     spills = number("vgpr_spill_count") + number("sgpr_spill_count")
     return number("vgpr_count"), spills, number("group_segment_fixed_size")

@@ -86,7 +86,7 @@ def _numbers(
 def variants() -> list[Variant]:
     """What is launched: without extras, and with all of them, on five levels."""
     levels = 5
-    found = []
+    variants = []
     for name, extras in (("", False), ("(centre sampling, ignore, candidates)", True)):
         constants: dict[str, Any] = {} if extras else {"p_ignore": None, "p_candidates": None}
         constants |= {"LEVELS": levels, "SAMPLED": extras, "INCLUSIVE": True, "COUNTED": extras}
@@ -105,8 +105,8 @@ def variants() -> list[Variant]:
         }
         signature |= dict.fromkeys(constants, "constexpr")
         aligned = tuple(argument for argument, kind in signature.items() if kind[0] == "*")
-        found.append(Variant(_assign_fwd_kernel, name, "float32", signature, constants, aligned, WARPS, True))
+        variants.append(Variant(_assign_fwd_kernel, name, "float32", signature, constants, aligned, WARPS, True))
     pointers = ("p_parts", "p_positives", "p_total")
     signature = {**dict.fromkeys(pointers, "*fp32"), "parts": "i32", "BLOCK": "constexpr"}
-    found.append(Variant(_assign_add_kernel, "", "float32", signature, {"BLOCK": ADD_BLOCK}, pointers, ADD_WARPS))
-    return found
+    variants.append(Variant(_assign_add_kernel, "", "float32", signature, {"BLOCK": ADD_BLOCK}, pointers, ADD_WARPS))
+    return variants

@@ -135,12 +135,12 @@ def paint(
             for cell, _ in lattice.claims(boxes, image_of, np.flatnonzero(rows), anywhere, 0.0, True).blocks():
                 flat[cell] = value
 
-    found = lattice.claims(boxes, image_of, np.flatnonzero(paintable), ranges, radius, inclusive)
-    owner = found.owners()
+    claims = lattice.claims(boxes, image_of, np.flatnonzero(paintable), ranges, radius, inclusive)
+    owner = claims.owners()
     taken = owner >= 0
-    flat[taken] = found.row[owner[taken]]
+    flat[taken] = claims.row[owner[taken]]
     if candidates is not None:
-        for cell, _ in found.blocks():
+        for cell, _ in claims.blocks():
             candidates += np.bincount(cell, minlength=candidates.size).reshape(candidates.shape).astype(np.int32)
     return index, candidates
 

@@ -24,8 +24,8 @@ def normalizers(
 ) -> tuple[Tensor, Tensor]:
     """Number of positives and sum of their centre-ness targets, float32 scalars on the boxes' device."""
     targets = []
-    found = positives_by_level(index, grids)
-    for (_, location, row), (_, columns), stride, start in zip(found, grids, strides, starts, strict=True):
+    positives = positives_by_level(index, grids)
+    for (_, location, row), (_, columns), stride, start in zip(positives, grids, strides, starts, strict=True):
         targets.append(centerness(distances(boxes[row], *split_locations(location, max(columns, 1), stride, start))))
     flat = torch.cat(targets) if targets else boxes.new_zeros(0)
     return torch.tensor(float(len(flat)), device=boxes.device), flat.sum(dtype=torch.float64).float()

@@ -71,8 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def cases_of(op: str, device: torch.device, with_compile: bool) -> Iterator[Case]:
     """The cases of one of CASES."""
-    found: Iterator[Case] = import_module(f"fcos_kernels.bench.{CASES[op]}").cases(device, with_compile)
-    return found
+    cases: Iterator[Case] = import_module(f"fcos_kernels.bench.{CASES[op]}").cases(device, with_compile)
+    return cases
 
 
 def measure(case: Case, device: torch.device, bandwidth: float, seconds: float) -> dict[str, Any]:
@@ -96,20 +96,20 @@ def measure(case: Case, device: torch.device, bandwidth: float, seconds: float) 
 
 def describe(device: torch.device) -> dict[str, Any]:
     """The device and the versions."""
-    found: dict[str, Any] = {"date": datetime.date.today().isoformat()}
+    about: dict[str, Any] = {"date": datetime.date.today().isoformat()}
     if device.type == "cuda":
-        found["device"] = torch.cuda.get_device_name(device)
-        found["cuda"] = torch.version.cuda or torch.version.hip
+        about["device"] = torch.cuda.get_device_name(device)
+        about["cuda"] = torch.version.cuda or torch.version.hip
     else:
-        found["device"] = f"{processor()}, {torch.get_num_threads()} threads"
-    found["torch"] = torch.__version__
+        about["device"] = f"{processor()}, {torch.get_num_threads()} threads"
+    about["torch"] = torch.__version__
     if dispatch.has_triton():
         from importlib.metadata import version
 
-        found["triton"] = version("triton")
-    found["python"] = platform.python_version()
-    found["kernels"] = dispatch.reason(device)
-    return found
+        about["triton"] = version("triton")
+    about["python"] = platform.python_version()
+    about["kernels"] = dispatch.reason(device)
+    return about
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -35,9 +35,9 @@ def _assign_case(size: Size, device: torch.device, with_compile: bool) -> Case:
         wanted = torch.where(rows >= 0, rows + offsets[:-1, None], -1)
         torch.testing.assert_close(ours().long(), wanted, rtol=0, atol=0)
 
-    found: dict[str, Work] = {"eager": usual}
+    rivals: dict[str, Work] = {"eager": usual}
     if with_compile:
         matching = torch.compile(eager.match_image, dynamic=True)
-        found["compiled"] = lambda: [matching(own, points, lower, upper) for own in boxes if len(own)]
+        rivals["compiled"] = lambda: [matching(own, points, lower, upper) for own in boxes if len(own)]
     written = 4 * size.images * size.locations
-    return Case("assign", str(size), written + 16 * len(joined), ours, compare, found)
+    return Case("assign", str(size), written + 16 * len(joined), ours, compare, rivals)

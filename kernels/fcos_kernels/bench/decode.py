@@ -80,16 +80,16 @@ def _decode_case(size: Size, dtype: torch.dtype, device: torch.device) -> Case:
         return [of_image(outputs, image, size) for image in range(size.images)]
 
     def compare() -> None:
-        found = ours()
+        candidates = ours()
         for image, (boxes, scores, _, cut) in enumerate(usual()):
-            own = found.scores[image]
+            own = candidates.scores[image]
             mine, theirs = own[own >= 0].sort().values, scores.sort().values
             torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=0)
             # equal scores may come in any order, and any of those at the cut of a level may be left out
             sure = cut * (1 + 1e-5)
             sums = [
                 (b[s > sure].double() * s[s > sure, None]).sum(0)
-                for b, s in ((found.boxes[image], own), (boxes, scores))
+                for b, s in ((candidates.boxes[image], own), (boxes, scores))
             ]
             torch.testing.assert_close(*sums, rtol=1e-5, atol=1e-3)
 

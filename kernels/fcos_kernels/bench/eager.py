@@ -43,13 +43,13 @@ def match_image(boxes: Tensor, points: Tensor, lower: Tensor, upper: Tensor) -> 
 
 def assign(boxes: Sequence[Tensor], points: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """int64 [N, L], row of each image's own boxes, -1 background."""
-    found = []
+    matches = []
     for own in boxes:
         if not len(own):
-            found.append(torch.full((len(points),), -1, device=points.device))
+            matches.append(torch.full((len(points),), -1, device=points.device))
         else:
-            found.append(match_image(own, points, lower, upper))
-    return torch.stack(found)
+            matches.append(match_image(own, points, lower, upper))
+    return torch.stack(matches)
 
 
 def focal(logits: Tensor, target: Tensor, alpha: float = 0.25, gamma: float = 2.0, reduction: str = "sum") -> Tensor:
@@ -99,13 +99,13 @@ def detection_loss(
         for outputs in (class_logits, box_outputs, quality_logits)
     )
     wanted, target_labels = [], []
-    for own, own_labels, found in zip(boxes, labels, index, strict=True):
+    for own, own_labels, matched in zip(boxes, labels, index, strict=True):
         if not len(own):
             wanted.append(torch.zeros(len(points), 4, device=points.device))
-            target_labels.append(torch.full_like(found, -1))
+            target_labels.append(torch.full_like(matched, -1))
             continue
-        wanted.append(own[found.clamp(min=0)])
-        target_labels.append(torch.where(found >= 0, own_labels[found.clamp(min=0)].long(), -1))
+        wanted.append(own[matched.clamp(min=0)])
+        target_labels.append(torch.where(matched >= 0, own_labels[matched.clamp(min=0)].long(), -1))
     target_boxes, target_label = torch.stack(wanted), torch.stack(target_labels)
     positive = target_label >= 0
     count = positive.sum().clamp(min=1)

@@ -44,10 +44,10 @@ def _norm_case(
         outputs = function(xs, *affine, groups=GROUPS)
         return outputs, torch.autograd.grad(outputs, [*xs, *affine], slopes)
 
-    found: dict[str, Work] = {"eager": lambda: run(eager.group_norm_relu)}
+    rivals: dict[str, Work] = {"eager": lambda: run(eager.group_norm_relu)}
     if with_compile:
         compiled = torch.compile(eager.group_norm_relu)
-        found["compiled"] = lambda: run(compiled)
+        rivals["compiled"] = lambda: run(compiled)
 
     def compare() -> None:
         # eager in bfloat16 is off by 5e-3 itself
@@ -64,7 +64,7 @@ def _norm_case(
     layout = torch.contiguous_format if all(x.is_contiguous() for x in inputs) else torch.channels_last
     name = f"{size}, {dtype_name(inputs[0].dtype)} {layout_name(layout)}"
     # forward: x twice, y once; backward: x and dy twice, dx once
-    return Case("group_norm_relu", name, 8 * moved, lambda: run(group_norm_relu), compare, found)
+    return Case("group_norm_relu", name, 8 * moved, lambda: run(group_norm_relu), compare, rivals)
 
 
 def _flat(result: tuple[list[Tensor], tuple[Tensor, ...]]) -> list[Tensor]:

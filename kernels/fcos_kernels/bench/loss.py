@@ -104,13 +104,13 @@ def _loss_case(
         parts = function(*how)
         return torch.autograd.grad(parts[0] + parts[1] + parts[2], inputs)
 
-    found: dict[str, Work] = {"eager": lambda: gradients(usual)}
+    rivals: dict[str, Work] = {"eager": lambda: gradients(usual)}
     if with_compile:
         compiled = torch.compile(usual)
-        found["compiled"] = lambda: gradients(compiled)
+        rivals["compiled"] = lambda: gradients(compiled)
     theirs = torchvision_ops.losses()
     if theirs is not None:
-        found["torchvision"] = lambda: gradients(usual, *theirs)
+        rivals["torchvision"] = lambda: gradients(usual, *theirs)
 
     def compare() -> None:
         # eager's own bfloat16 arithmetic is off by more than its rounding
@@ -126,4 +126,4 @@ def _loss_case(
 
     logits = sum(x.numel() * x.element_size() for x in inputs)
     name = f"{size}, {dtype_name(dtype)} {layout_name(layout)}"
-    return Case("detection_loss", name, 2 * logits, lambda: gradients(losses), compare, found)
+    return Case("detection_loss", name, 2 * logits, lambda: gradients(losses), compare, rivals)

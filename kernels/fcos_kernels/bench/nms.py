@@ -51,8 +51,8 @@ def _nms_case(images: int, count: int, device: torch.device) -> Case:
         return [eager.nms(*one, THRESHOLD, MOST) for one in zip(boxes, scores, labels, strict=True)]
 
     def compare() -> None:
-        found = ours()
-        for mine, wanted in zip(found, usual(), strict=True):
+        kept = ours()
+        for mine, wanted in zip(kept, usual(), strict=True):
             torch.testing.assert_close(mine[mine >= 0], wanted, rtol=0, atol=0)
 
     rivals: dict[str, Work] = {"eager": usual}

@@ -29,16 +29,16 @@ def _postprocess_case(size: Size, dtype: torch.dtype, device: torch.device) -> C
     outputs = decode.head_outputs(size, dtype, device)
 
     def ours() -> tuple[Tensor, Tensor, Tensor]:
-        found = decode_padded(*outputs, decode.RULE)
-        rows = batched_nms(found.boxes, found.scores, found.labels, THRESHOLD, MOST)
+        candidates = decode_padded(*outputs, decode.RULE)
+        rows = batched_nms(candidates.boxes, candidates.scores, candidates.labels, THRESHOLD, MOST)
         place = rows.clamp(min=0)
-        boxes = found.boxes.gather(1, place[:, :, None].expand(-1, -1, 4))
-        scores = found.scores.gather(1, place).masked_fill_(rows < 0, -1.0)
-        return boxes, scores, found.labels.gather(1, place)
+        boxes = candidates.boxes.gather(1, place[:, :, None].expand(-1, -1, 4))
+        scores = candidates.scores.gather(1, place).masked_fill_(rows < 0, -1.0)
+        return boxes, scores, candidates.labels.gather(1, place)
 
     def usual() -> list[tuple[Tensor, ...]]:
-        found = (decode.of_image(outputs, image, size) for image in range(size.images))
-        return [tuple(x[eager.nms(*one[:3], THRESHOLD, MOST)] for x in one[:3]) for one in found]
+        candidates = (decode.of_image(outputs, image, size) for image in range(size.images))
+        return [tuple(x[eager.nms(*one[:3], THRESHOLD, MOST)] for x in one[:3]) for one in candidates]
 
     def compare() -> None:
         _, scores, _ = ours()
@@ -52,9 +52,9 @@ def _postprocess_case(size: Size, dtype: torch.dtype, device: torch.device) -> C
     if theirs is not None:
 
         def suppressed(image: int) -> tuple[Tensor, ...]:
-            found = decode.of_image(outputs, image, size)
-            kept = theirs(*found[:3], THRESHOLD)[:MOST]
-            return tuple(x[kept] for x in found[:3])
+            candidates = decode.of_image(outputs, image, size)
+            kept = theirs(*candidates[:3], THRESHOLD)[:MOST]
+            return tuple(x[kept] for x in candidates[:3])
 
         rivals["torchvision"] = lambda: [suppressed(image) for image in range(size.images)]
     moved = decode.bytes_read(outputs) + size.images * MOST * BYTES_OF_A_DETECTION

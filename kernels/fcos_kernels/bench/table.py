@@ -22,16 +22,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     for file in parser.parse_args(arguments).files:
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            print(aot_table(found) if isinstance(found, list) else bench_table(found), end="\n\n")
+            content = json.loads(file.read_text(encoding="utf-8"))
+            print(aot_table(content) if isinstance(content, list) else bench_table(content), end="\n\n")
         except (OSError, ValueError, KeyError, TypeError) as error:
             parser.error(f"{file} is no result of the benchmark or of aot: {type(error).__name__} {error}")
     return 0
 
 
-def bench_table(found: dict[str, Any]) -> str:
+def bench_table(report: dict[str, Any]) -> str:
     """A row for each case: the time, its multiple of the floor, and how many times as long the others take."""
-    results = found["results"]
+    results = report["results"]
     rivals = list(dict.fromkeys(name for row in results for name in row["ms"] if name not in (OURS, LAUNCHED)))
     rows = []
     for row in results:
@@ -39,14 +39,14 @@ def bench_table(found: dict[str, Any]) -> str:
         ratios = [f"{row['ratio_to_ours'][name]:.1f}x" if name in row["ms"] else "" for name in rivals]
         time = f"{ours['median']:.3g} ms ({ours['fastest']:.3g} to {ours['slowest']:.3g})"
         rows.append([f"`{row['op']}`", row["size"], time, f"{row['times_floor']:.1f}", *ratios])
-    about = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in found["machine"].items())
+    about = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in report["machine"].items())
     return about + "\n\n" + _markdown(["op", "size", "ours", "times the floor", *rivals], rows)
 
 
-def aot_table(found: Iterable[dict[str, Any]]) -> str:
+def aot_table(builds: Iterable[dict[str, Any]]) -> str:
     """A row for each kernel: the most registers of any variant on each target, shared memory, spills."""
     kernels: dict[str, list[dict[str, Any]]] = {}
-    for row in found:
+    for row in builds:
         kernels.setdefault(row["kernel"], []).append(row)
     rows = []
     for kernel, built in kernels.items():

@@ -13,8 +13,8 @@ def nms() -> Callable[..., Tensor] | None:
         from torchvision.ops import batched_nms
     except (ImportError, RuntimeError):
         return None
-    found: Callable[..., Tensor] = batched_nms
-    return found
+    op: Callable[..., Tensor] = batched_nms
+    return op
 
 
 def losses() -> tuple[eager.Loss, eager.Loss] | None:

@@ -32,11 +32,11 @@ def positives_by_level(index: Tensor, grids: Sequence[tuple[int, int]]) -> list[
 
     index: int32 [N, L]. Order: by image, then location.
     """
-    found = []
+    by_level = []
     begin = 0
     for rows, columns in grids:
         part = index[:, begin : begin + rows * columns]
         image, location = (part >= 0).nonzero(as_tuple=True)
-        found.append((image, location, part[image, location].long()))
+        by_level.append((image, location, part[image, location].long()))
         begin += rows * columns
-    return found
+    return by_level

@@ -48,9 +48,9 @@ def launch(outputs: Outputs, sizes: Tensor, rule: Rule) -> PaddedCandidates:
     device, (images, channels) = classes[0].device, classes[0].shape[:2]
     cells = [x.shape[2] * x.shape[3] for x in classes]
     most = rule.most(classes)
-    found = rule.empty(classes)
-    if not found.scores.numel():
-        return found
+    candidates = rule.empty(classes)
+    if not candidates.scores.numel():
+        return candidates
     tiles = [triton.cdiv(own * channels, TILE) for own in cells]
     programs, row, wide = sum(tiles), sum(cells) * channels, max(most)
     blocks = [triton.cdiv(own, BOX_BLOCK) for own in most]
@@ -109,7 +109,7 @@ def launch(outputs: Outputs, sizes: Tensor, rule: Rule) -> PaddedCandidates:
             chosen.sort(dim=2, descending=True).values,
             *pointers,
             sizes.contiguous(),
-            *found,
+            *candidates,
             floats(
                 cells, begins(cells), begins(blocks), most, begins(most), columns, rule.strides, rule.starts, rule.units
             ),
@@ -120,7 +120,7 @@ def launch(outputs: Outputs, sizes: Tensor, rule: Rule) -> PaddedCandidates:
             num_warps=BOX_WARPS,
             **what,
         )
-    return found
+    return candidates
 
 
 def _constants(outputs: Outputs, rule: Rule) -> dict[str, Any]:
@@ -136,16 +136,16 @@ def _constants(outputs: Outputs, rule: Rule) -> dict[str, Any]:
 
 def variants() -> list[Variant]:
     """Five levels of 80 classes: every dtype, both memory formats, and another quality."""
-    found = []
+    variants = []
     for dtype, pointer in POINTERS.items():
         for last in (True,) if dtype == "float16" else (False, True):
-            found += _variants("channels-last" if last else "contiguous", dtype, pointer, last)
-    found += _variants("channels-last, from box", "bfloat16", "*bf16", True, from_box=True)
+            variants += _variants("channels-last" if last else "contiguous", dtype, pointer, last)
+    variants += _variants("channels-last, from box", "bfloat16", "*bf16", True, from_box=True)
     constants = {"LEVELS": 5, "BLOCK": SELECT_BLOCK}
     signature: dict[str, Any] = {"p_keys": "*i64", "p_ends": "*i32", "p_chosen": "*i64", "levels": (("fp32",) * 5,) * 3}
     signature |= dict.fromkeys(("row", "tiles", "wide"), "i32") | dict.fromkeys(constants, "constexpr")
     aligned = ("p_keys", "p_ends", "p_chosen")
-    return [*found, Variant(_decode_select_kernel, "", "int64", signature, constants, aligned, SELECT_WARPS)]
+    return [*variants, Variant(_decode_select_kernel, "", "int64", signature, constants, aligned, SELECT_WARPS)]
 
 
 def _variants(name: str, dtype: str, pointer: str, last: bool, from_box: bool = False) -> list[Variant]:
@@ -161,7 +161,7 @@ def _variants(name: str, dtype: str, pointer: str, last: bool, from_box: bool = 
     constants |= {"WIDE": 16 // (4 if dtype == "float32" else 2), "TILE": TILE}
     if from_box:
         constants["p_qualities"] = None
-    found = []
+    variants = []
     for kernel, rows, warps, wide in (
         (_decode_count_kernel, 2, COUNT_WARPS, True),
         (_decode_compact_kernel, 2, COMPACT_WARPS, True),
@@ -172,5 +172,5 @@ def _variants(name: str, dtype: str, pointer: str, last: bool, from_box: bool = 
         signature = {argument: own[argument] for argument in kernel.arg_names}
         fixed = {key: value for key, value in {**constants, "BLOCK": BOX_BLOCK}.items() if key in signature}
         aligned = tuple(key for key in signature if key.startswith("p_") and key not in fixed)
-        found.append(Variant(kernel, name, dtype, signature, fixed, aligned, warps, wide))
-    return found
+        variants.append(Variant(kernel, name, dtype, signature, fixed, aligned, warps, wide))
+    return variants

@@ -85,7 +85,7 @@ def decode_padded(
         TypeError, ValueError: an argument of the wrong type, shape, device or name.
     """
     outputs = _checked(class_logits, box_outputs, quality_logits, scales, sizes, rule)
-    found = _decode_padded(
+    fields = _decode_padded(
         outputs.classes,
         outputs.boxes,
         outputs.qualities,
@@ -99,7 +99,7 @@ def decode_padded(
         float(rule.threshold),
         *rule[6:],
     )
-    return PaddedCandidates(*found)
+    return PaddedCandidates(*fields)
 
 
 def _checked(
@@ -166,8 +166,8 @@ def _decode_padded(
         if launch.supports(outputs, rule):
             return launch.launch(outputs.dense(), _beside(sizes, scales.device), rule)
     with torch.autocast(scales.device.type, enabled=False):
-        found = plain.candidates_of(outputs, sizes, rule)
-        return plain.padded(found, outputs.classes, rule)
+        scored = plain.candidates_of(outputs, sizes, rule)
+        return plain.padded(scored, outputs.classes, rule)
 
 
 def _beside(sizes: Tensor, device: torch.device) -> Tensor:

@@ -35,8 +35,8 @@ def candidates_of(outputs: Outputs, sizes: Tensor, rule: Rule) -> Candidates:
     p = _sigmoid(x)
     q = None
     if outputs.qualities:
-        found = zip(outputs.qualities, parts, strict=True)
-        q = _sigmoid(torch.cat([_gather(output, *part[:2])[:, 0] for output, part in found]))
+        pairs = zip(outputs.qualities, parts, strict=True)
+        q = _sigmoid(torch.cat([_gather(output, *part[:2])[:, 0] for output, part in pairs]))
     elif rule.quality == "from_box":
         q = centerness(_distances(outputs, rule, level, image, cell))
     product = p if q is None else p * q
@@ -64,23 +64,23 @@ def candidates_of(outputs: Outputs, sizes: Tensor, rule: Rule) -> Candidates:
     return Candidates(image, boxes, score[kept], label[kept], level, cell + begin.long())
 
 
-def padded(found: Candidates, class_logits: list[Tensor], rule: Rule) -> PaddedCandidates:
+def padded(candidates: Candidates, class_logits: list[Tensor], rule: Rule) -> PaddedCandidates:
     """Candidates, each level's of an image in its place."""
     images, levels, most = class_logits[0].shape[0], len(class_logits), rule.most(class_logits)
-    device = found.scores.device
+    device = candidates.scores.device
     level_of_row = torch.arange(levels, device=device).repeat_interleave(torch.tensor(most, device=device))
-    group = found.image * levels + found.level
+    group = candidates.image * levels + candidates.level
     first = torch.searchsorted(group, torch.arange(images * levels, device=device))
     place = torch.arange(len(group), device=device) - first[group]
-    column = torch.tensor(begins(most), device=device)[found.level] + place
+    column = torch.tensor(begins(most), device=device)[candidates.level] + place
     shape = (images, sum(most))
     boxes = torch.zeros((*shape, 4), device=device)
     scores = torch.full(shape, -1.0, device=device)
     labels, location = (torch.zeros(shape, dtype=torch.int32, device=device) for _ in range(2))
-    boxes[found.image, column] = found.boxes
-    scores[found.image, column] = found.scores
-    labels[found.image, column] = found.labels.int()
-    location[found.image, column] = found.location.int()
+    boxes[candidates.image, column] = candidates.boxes
+    scores[candidates.image, column] = candidates.scores
+    labels[candidates.image, column] = candidates.labels.int()
+    location[candidates.image, column] = candidates.location.int()
     return PaddedCandidates(boxes, scores, labels, level_of_row.int().repeat(images, 1), location)
 
 

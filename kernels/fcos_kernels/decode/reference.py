@@ -35,7 +35,7 @@ class Row(NamedTuple):
 
 def decode(outputs: Outputs, sizes: Tensor, rule: Rule) -> list[Row]:
     """Candidates by image, level, then descending rank; ties by location, then class."""
-    found = []
+    rows = []
     for image in range(len(sizes)):
         before = 0
         for level, logits in enumerate(outputs.classes):
@@ -43,9 +43,9 @@ def decode(outputs: Outputs, sizes: Tensor, rule: Rule) -> list[Row]:
             pairs = [(-all_pairs.rank[place], *place) for place in zip(*all_pairs.may.nonzero(), strict=True)]
             for _, cell, label in sorted(pairs)[: rule.candidates]:
                 score, box = float(all_pairs.score[cell, label]), all_pairs.boxes[cell].tolist()
-                found.append(Row(image, level, before + int(cell), int(label), score, box))
+                rows.append(Row(image, level, before + int(cell), int(label), score, box))
             before += logits.shape[2] * logits.shape[3]
-    return found
+    return rows
 
 
 def of_level(outputs: Outputs, sizes: Tensor, rule: Rule, level: int, image: int) -> Level:

@@ -231,7 +231,7 @@ def _variants(dtype: str, kind: str, element_size: int, last: bool) -> list[Vari
         warps = WARPS if elementwise else 1
         return Variant(kernel, layout, dtype, signature, constants, aligned, warps, vector_loads=elementwise)
 
-    found = [
+    variants = [
         variant(
             _group_norm_relu_stats_kernel,
             {"p_xs": maps, **table, "p_partial_mean": "*fp32", "p_partial_m2": "*fp32"},
@@ -270,7 +270,7 @@ def _variants(dtype: str, kind: str, element_size: int, last: bool) -> list[Vari
         # the partial results are float32 whatever the inputs are
         merged = ("p_partial_mean", "p_partial_m2", "p_mean", "p_rstd")
         sums = (*partial, "p_weight", "p_by_bias", "p_by_weight", "p_across", "p_along")
-        found += [
+        variants += [
             variant(
                 _group_norm_relu_merge_kernel,
                 {**table, **dict.fromkeys(merged, "*fp32"), **numbers, "eps": "fp32"},
@@ -284,4 +284,4 @@ def _variants(dtype: str, kind: str, element_size: int, last: bool) -> list[Vari
                 False,
             ),
         ]
-    return found
+    return variants

@@ -133,10 +133,10 @@ def _native_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     images, channels, rows, columns = x.shape
     sizes = images, channels, rows * columns, mean.shape[1]
-    found: tuple[Tensor, Tensor, Tensor] = aten.native_group_norm_backward(
+    gradients: tuple[Tensor, Tensor, Tensor] = aten.native_group_norm_backward(
         passed, x, mean, rstd, weight, *sizes, [True, True, True]
     )
-    return found
+    return gradients
 
 
 def _banded_backward(

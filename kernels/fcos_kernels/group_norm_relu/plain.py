@@ -15,8 +15,8 @@ def forward(
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """Outputs, mean and rstd [levels, N, G] of inputs of one memory format."""
     dtype = compute_dtype(inputs[0])
-    found = [_level_forward(x, weight.to(dtype), bias.to(dtype), groups, eps) for x in inputs]
-    outputs, means, rstds = zip(*found, strict=True)
+    by_level = [_level_forward(x, weight.to(dtype), bias.to(dtype), groups, eps) for x in inputs]
+    outputs, means, rstds = zip(*by_level, strict=True)
     return list(outputs), torch.stack(means), torch.stack(rstds)
 
 
@@ -32,11 +32,11 @@ def backward(
     """Gradients of the inputs, of weight and of bias; `incoming` are laid out as the inputs are."""
     parameters = weight.to(mean.dtype), bias.to(mean.dtype)
     levels = zip(incoming, inputs, mean.unbind(), rstd.unbind(), strict=True)
-    found = [
+    by_level = [
         _level_backward(dy, x, *parameters, level_mean, level_rstd, eps) for dy, x, level_mean, level_rstd in levels
     ]
-    by_weight, by_bias = (torch.stack([each[which] for each in found]).sum(0) for which in (1, 2))
-    return [dx for dx, _, _ in found], by_weight, by_bias
+    by_weight, by_bias = (torch.stack([each[which] for each in by_level]).sum(0) for which in (1, 2))
+    return [dx for dx, _, _ in by_level], by_weight, by_bias
 
 
 def _level_forward(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:

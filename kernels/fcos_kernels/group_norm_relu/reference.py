@@ -9,11 +9,11 @@ def group_norm_relu(
     inputs: Sequence[Tensor], weight: Tensor, bias: Tensor, groups: int, eps: float = 1e-5
 ) -> list[Tensor]:
     """Outputs of every level, contiguous; autograd differentiates them."""
-    found = []
+    outputs = []
     for x in inputs:
         grouped = x.double().reshape(len(x), groups, -1)
         centred = grouped - grouped.mean(2, keepdim=True)
         normal = centred / (centred.square().mean(2, keepdim=True) + eps).sqrt()
         y = normal.reshape(x.shape) * weight.double()[:, None, None] + bias.double()[:, None, None]
-        found.append(y.relu())
-    return found
+        outputs.append(y.relu())
+    return outputs

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fcos_kernels.common.checks import LOGIT_DTYPES, check_choice, check_number, check_same_device, check_tensor
 from fcos_kernels.common.tensors import compute_dtype
-from fcos_kernels.loss.scale import once, scaled
+from fcos_kernels.loss.scale import times, without_second_derivative
 
 KINDS = ("iou", "linear_iou", "giou", "diou", "ciou")
 IOU_FLOOR = 1e-12
@@ -81,8 +81,8 @@ class _BoxLoss(torch.autograd.Function):
     def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None, None, None, None]:
         (grad,) = ctx.saved_tensors
         with torch.no_grad():
-            gradient = scaled(grad, incoming)
-        return once(gradient), None, None, None, None
+            gradient = times(grad, incoming)
+        return without_second_derivative(gradient), None, None, None, None
 
 
 def box_terms(predicted: Tensor, target: Tensor, kind: str, smoothing: float) -> BoxTerms:

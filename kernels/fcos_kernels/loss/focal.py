@@ -18,7 +18,7 @@ from fcos_kernels.common import dispatch
 from fcos_kernels.common.checks import LOGIT_DTYPES, check_labels, check_number, check_same_device, check_tensor
 from fcos_kernels.common.tensors import compute_dtype
 from fcos_kernels.loss.plain_focal import focal_sum
-from fcos_kernels.loss.scale import once, refuse_second_use, scale
+from fcos_kernels.loss.scale import refuse_second_use, times_incoming, without_second_derivative
 
 INT32_RANGE = (-(2**31), 2**31 - 1)
 
@@ -101,8 +101,8 @@ def _backward(ctx: Any, incoming: Tensor | None, _: Any) -> tuple[Tensor | None,
     if incoming is None or not saved:
         return None, None, None, None, None
     with torch.no_grad():
-        (gradient,) = scale(ctx, saved, [incoming])
-    return once(gradient), None, None, None, None
+        (gradient,) = times_incoming(ctx, saved, [incoming])
+    return without_second_derivative(gradient), None, None, None, None
 
 
 _focal_loss.register_autograd(_backward, setup_context=_setup_context)

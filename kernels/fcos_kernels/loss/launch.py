@@ -194,26 +194,26 @@ def _add(
 def variants() -> list[Variant]:
     """Five levels of 80 classes in both memory formats; of bfloat16 also without gradients, and what else there is."""
     levels = 5
-    found = []
+    variants = []
     for dtype in POINTERS:
-        found.append(_variant("contiguous", dtype, levels, 80, False, "giou", 2.0, True))
-        found.append(_variant("channels-last", dtype, levels, 80, True, "giou", 2.0, True))
+        variants.append(_variant("contiguous", dtype, levels, 80, False, "giou", 2.0, True))
+        variants.append(_variant("channels-last", dtype, levels, 80, True, "giou", 2.0, True))
     for name, classes, last, kind, gamma, grad in (
         ("contiguous, no gradient", 80, False, "giou", 2.0, False),
         ("channels-last, no gradient", 80, True, "giou", 2.0, False),
         ("contiguous, 91 classes, -log IoU", 91, False, "iou", 2.0, True),
         ("channels-last, 91 classes, CIoU, gamma 1.5", 91, True, "ciou", 1.5, True),
     ):
-        found.append(_variant(name, "bfloat16", levels, classes, last, kind, gamma, grad))
-    found.append(_variant("focal loss alone", "bfloat16", 1, 80, True, "", 2.0, True))
+        variants.append(_variant(name, "bfloat16", levels, classes, last, kind, gamma, grad))
+    variants.append(_variant("focal loss alone", "bfloat16", 1, 80, True, "", 2.0, True))
     constants = {"SUMS": levels + 3, "LOSSES": 3, "BLOCK": ADD_BLOCK}
     signature: dict[str, Any] = {"p_parts": "*fp32", "p_losses": ("*fp32",) * 3}
     signature |= dict.fromkeys(("p_scale_grad", "p_positives", "p_normalizer"), "*fp32")
     signature |= {"ends": (("fp32",) * (levels + 3),) * 2}
     aligned = tuple(name for name in signature if name != "ends")
     signature |= dict.fromkeys(constants, "constexpr")
-    found.append(Variant(_detection_loss_add_kernel, "", "float32", signature, constants, aligned, ADD_WARPS))
-    return found + launch_backward.variants(levels)
+    variants.append(Variant(_detection_loss_add_kernel, "", "float32", signature, constants, aligned, ADD_WARPS))
+    return variants + launch_backward.variants(levels)
 
 
 def _variant(

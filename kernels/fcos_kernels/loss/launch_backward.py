@@ -39,7 +39,7 @@ def launch(gradients: Sequence[Tensor], factors: Sequence[Tensor], positives: Te
 
 def variants(levels: int) -> list[Variant]:
     """All gradients of a head of `levels` levels with a quality branch; of float16 those of the classes."""
-    found = []
+    variants = []
     for dtype, pointer in POINTERS.items():
         tensors = levels if dtype == "float16" else 3 * levels
         constants = {"TENSORS": tensors, "BLOCK": BLOCK, "STEPS": STEPS}
@@ -52,5 +52,5 @@ def variants(levels: int) -> list[Variant]:
             **dict.fromkeys(constants, "constexpr"),
         }
         aligned = ("p_grads", "p_factors", "p_positives")
-        found.append(Variant(_detection_loss_bwd_kernel, "", dtype, signature, constants, aligned, WARPS, True))
-    return found
+        variants.append(Variant(_detection_loss_bwd_kernel, "", dtype, signature, constants, aligned, WARPS, True))
+    return variants

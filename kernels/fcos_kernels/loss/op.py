@@ -36,7 +36,7 @@ from fcos_kernels.common.tensors import compute_dtype
 from fcos_kernels.loss import plain
 from fcos_kernels.loss.box import KINDS, box_loss
 from fcos_kernels.loss.focal import check_focal, focal_loss
-from fcos_kernels.loss.scale import once, refuse_second_use, scale
+from fcos_kernels.loss.scale import refuse_second_use, times_incoming, without_second_derivative
 from fcos_kernels.loss.types import AssignedTargets, Gradients, Settings
 
 __all__ = ["DetectionLosses", "activate", "box_loss", "detection_loss", "focal_loss"]
@@ -233,30 +233,32 @@ def _backward(
     ctx: Any, for_class: Tensor | None, for_box: Tensor | None, for_quality: Tensor | None, _: Any
 ) -> tuple[Any, ...]:
     refuse_second_use(ctx)
-    found = _scaled(ctx, (for_class, for_box, for_quality, for_box))
-    *per_level, (for_scales,) = [[None if x is None else once(x) for x in group] for group in found]
+    by_group = _gradients(ctx, (for_class, for_box, for_quality, for_box))
+    *per_level, (for_scales,) = [
+        [None if x is None else without_second_derivative(x) for x in group] for group in by_group
+    ]
     return *per_level, for_scales, *[None] * 17
 
 
 @torch.no_grad()
-def _scaled(ctx: Any, incoming: Sequence[Tensor | None]) -> list[list[Tensor | None]]:
+def _gradients(ctx: Any, incoming: Sequence[Tensor | None]) -> list[list[Tensor | None]]:
     """The gradients of class logits, box outputs, qualities and scales; `incoming` has one for each of these."""
     positives, *buffers = ctx.saved_tensors
-    found: list[list[Tensor | None]] = [[None] * size for size in (*ctx.sizes, 1)]
+    by_group: list[list[Tensor | None]] = [[None] * size for size in (*ctx.sizes, 1)]
     places, chosen, factors = [], [], []
     for (which, level, dtype), buffer in zip(ctx.places, buffers, strict=True):
         factor = incoming[which]
         if factor is None:
             continue
         if which == _SCALES or buffer.dtype != dtype:  # a few numbers; float32 for float16
-            found[which][level] = (buffer * factor).to(dtype)
+            by_group[which][level] = (buffer * factor).to(dtype)
         else:
             places.append((which, level))
             chosen.append(buffer)
             factors.append(factor)
-    for (which, level), gradient in zip(places, scale(ctx, chosen, factors, positives), strict=True):
-        found[which][level] = gradient
-    return found
+    for (which, level), gradient in zip(places, times_incoming(ctx, chosen, factors, positives), strict=True):
+        by_group[which][level] = gradient
+    return by_group
 
 
 _detection_loss.register_autograd(_backward, setup_context=_setup_context)

@@ -18,9 +18,9 @@ SPENT = (
     "a second backward pass through the loss: on a GPU the first one scales its gradients in place. Add up what is to "
     "be differentiated and call backward once, or compute the loss again"
 )
-
-
-ONCE = "the loss can be differentiated once: its gradient has no gradient (a gradient penalty needs another loss)"
+NO_SECOND_DERIVATIVE = (
+    "the loss can be differentiated once: its gradient has no gradient (a gradient penalty needs another loss)"
+)
 
 
 def refuse_second_use(ctx: Any) -> None:
@@ -29,39 +29,39 @@ def refuse_second_use(ctx: Any) -> None:
         raise RuntimeError(SPENT)
 
 
-def once(gradient: Tensor) -> Tensor:
+def without_second_derivative(gradient: Tensor) -> Tensor:
     """The gradient; under `create_graph=True` as one that raises RuntimeError where it is differentiated.
 
     Without that, autograd would take it for a constant and leave terms out without a word.
     """
     if not torch.is_grad_enabled():
         return gradient
-    found: Tensor = _Once.apply(gradient.detach().requires_grad_())
-    return found
+    guarded: Tensor = _WithoutSecondDerivative.apply(gradient.detach().requires_grad_())
+    return guarded
 
 
-class _Once(torch.autograd.Function):
+class _WithoutSecondDerivative(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient.view_as(gradient)
 
     @staticmethod
     def backward(ctx: Any, incoming: Tensor) -> Tensor:
-        raise RuntimeError(ONCE)
+        raise RuntimeError(NO_SECOND_DERIVATIVE)
 
 
-def scale(
+def times_incoming(
     ctx: Any, gradients: Sequence[Tensor], factors: Sequence[Tensor], positives: Tensor | None = None
 ) -> list[Tensor]:
-    """Each of `gradients` times its scalar: themselves where `in_place`, which `ctx` remembers.
+    """Each of `gradients` times its incoming scalar: themselves where `in_place`, which `ctx` remembers.
 
     With `positives`, float16 gradients are divided by it and FLOAT16_GAIN.
     """
     if gradients and in_place(gradients):
         ctx.spent = True
-        scale_(gradients, factors, positives)
+        _multiply_in_place(gradients, factors, positives)
         return list(gradients)
-    return [scaled(x, _unwind(x, factor, positives)) for x, factor in zip(gradients, factors, strict=True)]
+    return [times(x, _unwind(x, factor, positives)) for x, factor in zip(gradients, factors, strict=True)]
 
 
 def in_place(gradients: Sequence[Tensor]) -> bool:
@@ -69,8 +69,8 @@ def in_place(gradients: Sequence[Tensor]) -> bool:
     return all(type(x) is Tensor and x.device.type != "cpu" for x in gradients)
 
 
-def scale_(gradients: Sequence[Tensor], factors: Sequence[Tensor], positives: Tensor | None = None) -> None:
-    """As `scale`, in place. Autograd takes note, as of every change in place."""
+def _multiply_in_place(gradients: Sequence[Tensor], factors: Sequence[Tensor], positives: Tensor | None = None) -> None:
+    """As `times_incoming`, in place. Autograd takes note, as of every change in place."""
     if dispatch.use_triton(gradients[0].device) and all(x.dtype != torch.float64 for x in gradients):
         from fcos_kernels.loss import launch_backward
 
@@ -81,7 +81,7 @@ def scale_(gradients: Sequence[Tensor], factors: Sequence[Tensor], positives: Te
         x.copy_(_product(x, _unwind(x, factor, positives)))
 
 
-def scaled(grad: Tensor, factor: Tensor) -> Tensor:
+def times(grad: Tensor, factor: Tensor) -> Tensor:
     """`grad` times a scalar, in the dtype of `grad`; `grad` itself where the scalar lies on the CPU and is 1."""
     looked_at = type(factor) is Tensor and factor.device.type == "cpu" and not torch.compiler.is_compiling()
     if looked_at and factor.item() == 1:

@@ -77,14 +77,16 @@ def variants() -> list[Variant]:
     state = {"p_kept": "*i64", "p_number": "*i32", "p_struck": "*i32", "p_mask": "*i32"}
     numbers = {"first": "i32", "most": "i32"}
     sizes = {"words": "i32", "height": "i32"}
-    found = []
+    variants = []
     for name, kind in (("(int32 classes)", "*i32"), ("(int64 classes)", "*i64")):
         constants = {"CHUNK": CHUNK, "ROWS": ROWS, "COLUMNS": COLUMNS}
         signature = {"p_boxes": "*fp32", "p_classes": kind, "p_begins": "*i64", "p_counts": "*i64", **state, **numbers}
         signature |= {"kept_tiles": "i32", **sizes, "threshold": "fp32", **dict.fromkeys(constants, "constexpr")}
         aligned = tuple(x for x, kind in signature.items() if kind[0] == "*")
-        found.append(Variant(_nms_mask_kernel, name, "float32", signature, constants, aligned, MASK_WARPS, fused=False))
+        variants.append(
+            Variant(_nms_mask_kernel, name, "float32", signature, constants, aligned, MASK_WARPS, fused=False)
+        )
     signature = {"p_counts": "*i64", **state, **numbers, **sizes, "CHUNK": "constexpr"}
     aligned = ("p_counts", *state)
-    found.append(Variant(_nms_sweep_kernel, "", "float32", signature, {"CHUNK": CHUNK}, aligned, SWEEP_WARPS))
-    return found
+    variants.append(Variant(_nms_sweep_kernel, "", "float32", signature, {"CHUNK": CHUNK}, aligned, SWEEP_WARPS))
+    return variants

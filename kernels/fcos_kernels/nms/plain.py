@@ -104,19 +104,19 @@ def _one_class(columns: Floats, threshold: np.float32) -> Flags:
 
 def _suppressed(kept: Floats, others: Floats, threshold: np.float32, apart: bool) -> Flags:
     """bool [B]: which of `others` [5, B], by left side where `apart`, overlap one of `kept` [5, A]."""
-    found = np.zeros(others.shape[1], np.bool_)
+    overlapping = np.zeros(others.shape[1], np.bool_)
     if apart:
         kept = kept[:, np.argsort(kept[_LEFT], kind="stable")]
         reach = np.maximum.accumulate(others[_RIGHT])
     for first in range(0, kept.shape[1], GROUP):
         group = kept[:, first : first + GROUP]
-        low, high = 0, len(found)
+        low, high = 0, len(overlapping)
         if apart:
             low = int(np.searchsorted(reach, group[_LEFT, 0], side="right"))
             high = int(np.searchsorted(others[_LEFT], group[_RIGHT].max(), side="left"))
         for part in _slices(low, high):
-            found[part] |= _overlap(group, others[:, part], threshold).any(0)
-    return found
+            overlapping[part] |= _overlap(group, others[:, part], threshold).any(0)
+    return overlapping
 
 
 def _slices(low: int, high: int) -> Iterator[slice]:
@@ -138,8 +138,8 @@ def _overlap(a: Floats, b: Floats, threshold: np.float32) -> Flags:
     union = np.add(a[_AREA], b[_AREA], out=other)
     union -= shared
     shared /= union
-    found: Flags = shared > threshold
-    return found
+    above: Flags = shared > threshold
+    return above
 
 
 def _one_by_one(overlaps: Flags) -> Flags:

@@ -120,9 +120,9 @@ def _nms_sweep_kernel(p_counts, p_kept, p_number, p_struck, p_mask, first, most,
         again = 1
         while again != 0:
             m_kept = m_open & (((suppressed >> o_bit) & 1) == 0)
-            found = tl.reduce_or(tl.where(m_kept, b_own, 0), axis=0)
-            again = tl.where(found != suppressed, 1, 0)
-            suppressed = found
+            now_suppressed = tl.reduce_or(tl.where(m_kept, b_own, 0), axis=0)
+            again = tl.where(now_suppressed != suppressed, 1, 0)
+            suppressed = now_suppressed
         m_kept = m_open & (((suppressed >> o_bit) & 1) == 0)
         m_later = m_kept[:, None] & (o_word > word)[None, :] & m_word[None, :]
         b_struck |= tl.reduce_or(tl.load(p_row[:, None] + o_word[None, :], mask=m_later, other=0), axis=0)
