@@ -18,6 +18,8 @@ from fcos_cli.cores import available_cores
 from fcos_cli.errors import DataError
 
 T = TypeVar("T")
+LARGEST_SIDE = 1_000_000
+"""In pixels: what an annotation file gives beyond it is no image's size."""
 _TIFF_WIDTH, _TIFF_HEIGHT, _ORIENTATION_TAG = 0x0100, 0x0101, 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

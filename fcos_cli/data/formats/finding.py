@@ -3,13 +3,16 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from fcos_cli.data.findings import Findings, Kind, Weight
 from fcos_cli.data.sources.files import images_below
 
+ELSEWHERE = Kind("images that are not where they are said to be, and are taken from elsewhere", Weight.NOTE)
+NOT_FOUND = Kind("images that were not found; looked in", Weight.NOTE)
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
@@ -69,6 +72,62 @@ class ImageFinder:
     @cached_property
     def _stems(self) -> dict[str, list[str]]:
         return _grouped((_key(PurePosixPath(path).stem), path) for path in self._paths)
+
+
+def located(
+    root: Path, names: Sequence[str], below: Path, findings: Findings, *, any_ending: bool = False
+) -> tuple[Path, list[str]]:
+    """Where images are that are not where an annotation file says: searched for by `ImageFinder` below a folder.
+
+    Args:
+        root: the folder that the names are relative to.
+        names: N names as they are written.
+        below: the folder to search.
+        findings: gets what was found elsewhere, and the places that were searched for what was not.
+        any_ending: whether an image of the same name with another ending is meant as well.
+
+    Returns:
+        Folder and N names: `root` and the names themselves where all images are there, or none is anywhere.
+    """
+    absent = _absent(root, names)
+    if not absent:
+        return root, list(names)
+    finder = ImageFinder(below)
+    moved = {}
+    for index in absent:
+        name: str | None = finder.find(names[index])
+        if any_ending and not _is_file(below / str(name)):
+            name = finder.by_stem(PurePosixPath(names[index]).stem)
+        if name is not None and _is_file(below / name):
+            moved[index] = name
+    findings.add(ELSEWHERE, *(f"{names[index]} -> {name}" for index, name in moved.items()))
+    lost = len(absent) - len(moved)
+    findings.add(NOT_FOUND, str(root), f"everything below {below}", count=lost)
+    if not moved:
+        return root, list(names)
+    if len(moved) == len(names):
+        common = os.path.commonpath([os.path.dirname(name) for name in moved.values()])
+        return below / common, [
+            Path(os.path.relpath(moved[index], common or ".")).as_posix() for index in sorted(moved)
+        ]
+    own = [moved.get(index) or Path(os.path.relpath(root / name, below)).as_posix() for index, name in enumerate(names)]
+    return below, own
+
+
+def _absent(root: Path, names: Sequence[str]) -> list[int]:
+    """Positions of the names that are no files. Folders are listed: much quicker than to ask for every file."""
+    listed: dict[str, set[str]] = {}
+    absent = []
+    for index, name in enumerate(names):
+        folder, base = os.path.split(name)
+        if folder not in listed:
+            try:
+                listed[folder] = set(os.listdir(root / folder))
+            except (OSError, ValueError):
+                listed[folder] = set()
+        if base not in listed[folder]:
+            absent.append(index)
+    return absent
 
 
 def _plain(name: str) -> str:

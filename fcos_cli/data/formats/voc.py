@@ -7,44 +7,35 @@ some of them with 0 raised to 1; the difference is below one pixel, and training
 Objects marked `difficult` are treated like COCO's crowd: no positives in training, neither hit nor miss in evaluation.
 """
 
-import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
-from xml.etree import ElementTree
 
 import numpy as np
 
-from fcos_cli.data.findings import Findings, Kind
-from fcos_cli.data.formats.assemble import assemble
+from fcos_cli.data.findings import Findings, Kind, Weight
+from fcos_cli.data.formats.assemble import UNREADABLE, assemble
+from fcos_cli.data.formats.finding import located
 from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.splits import ALL, Split, class_file_beside, class_names_beside, read_lines
+from fcos_cli.data.formats.voc_file import Annotation, is_voc, parse_voc
 from fcos_cli.data.image_names import is_image_name, stable_ids
 from fcos_cli.data.images import image_sizes
 from fcos_cli.data.records import Categories, DetectionData
 from fcos_cli.errors import DataError
 
-NO_BOX = Kind("objects without a bndbox", boxes=True)
-
-
-class _Object(NamedTuple):
-    name: str
-    box: tuple[float, float, float, float] | None
-    difficult: bool
-
-
-class _Annotation(NamedTuple):
-    file_name: str
-    size: tuple[int, int]
-    objects: list[_Object]
+NO_CLASS = Kind("objects of a class that the list of classes lacks", boxes=True)
+NO_FILE = Kind("images of a split's list without an annotation file, left out")
+_SPLIT_LISTS = ("train", "val", "test", "trainval", "valid", "validation")
+LISTED_TWICE = Kind("images that a split lists more than once, taken once", Weight.NOTE)
 
 
 def voc_splits(folder: Path) -> dict[str, Split]:
     """The splits of a folder in VOC's layout, or none where it has another.
 
-    Known layouts: `Annotations/` and `JPEGImages/` with the splits in `ImageSets/Main/<split>.txt` (per-class lists,
-    whose lines have two columns, are passed over); XML files beside the images, in the folder itself or in one folder
-    a split.
+    Known layouts: `Annotations/` and `JPEGImages/` with the splits in `ImageSets/Main/<split>.txt` (lists for each
+    class are passed over: their lines have two columns, and their names are no splits'); XML files beside the images,
+    in the folder itself or in one folder a split.
     """
     for annotations in (folder / "Annotations", folder / "annotations"):
         if has_voc_files(annotations):
@@ -52,6 +43,8 @@ def voc_splits(folder: Path) -> dict[str, Split]:
     if has_voc_files(folder):
         return {ALL: _split(folder.name, folder, folder, [folder], None)}
     folders = [inner for inner in sorted(folder.iterdir()) if inner.is_dir() and has_voc_files(inner)]
+    if not any(has_images(inner) for inner in folders):
+        return {}
     return {inner.name: _split(f"{folder.name} {inner.name}", folder, inner, folders, None) for inner in folders}
 
 
@@ -62,10 +55,11 @@ def read_voc(
     all_files: Sequence[Path],
     classes: Sequence[str] | None = None,
     name: str = "",
+    below: Path | None = None,
 ) -> DetectionData:
     """Pascal VOC files as a data set.
 
-    Boxes with a side of zero or less, boxes that are not finite and objects without `bndbox` are left out and found.
+    Found, and left out: objects without a class or a box that can be used; images whose file is missing or broken.
 
     Args:
         files: the XML files of the images of this split.
@@ -74,36 +68,42 @@ def read_voc(
         all_files: the XML files of every split. Class names are the sorted names of all of them, ids from 1, so that
             labels do not depend on the split; image ids (`stable_ids` of the XML files' names) are unique among them.
         classes: the class names in their order, where a file gives them; then `all_files` are not read for classes.
+        below: the folder of the data set, in which images are searched for that are not in `image_folder`.
 
     Raises:
-        DataError: a file is missing, not XML, not Pascal VOC, or has a class that `classes` lacks.
+        DataError: none of the files is there.
     """
-    _require(files, name)
+    found = Findings()
+    files = _present(files, name, found)
     everything = list(dict.fromkeys([*files, *all_files]))
-    parsed = {file: _parse(file) for file in (files if classes is not None else everything)}
+    id_of = _image_ids(everything)
+    own = set(files)
+    parsed: dict[Path, Annotation] = {}
+    for file in files if classes is not None else everything:
+        try:
+            # What is odd in the files of other splits is said by these.
+            parsed[file] = parse_voc(file, found if file in own else Findings())
+        except DataError as error:
+            if file in own:
+                found.add(UNREADABLE, error.message)
+    files = [file for file in files if file in parsed]
     if classes is None:
         classes = sorted({item.name for annotation in parsed.values() for item in annotation.objects})
     label_of = {class_name: label for label, class_name in enumerate(classes)}
-    id_of = _image_ids(everything)
-    file_names = _image_names(files, parsed, image_folder)
+    written = _image_names(files, parsed, image_folder)
+    root, file_names = located(image_folder, written, below or image_folder, found, any_ending=True)
 
     rows: list[tuple[float, float, float, float]] = []
     labels: list[int] = []
     crowd: list[bool] = []
     image_index: list[int] = []
     places: list[str] = []
-    found = Findings()
     for index, file in enumerate(files):
-        for number, item in enumerate(parsed[file].objects, start=1):
+        for item in parsed[file].objects:
             if item.name not in label_of:
-                raise DataError(
-                    f"{file}: class {item.name!r} is not in the list of classes: {', '.join(classes)}",
-                    "correct the annotation or add the class to the list",
-                )
-            if item.box is None:
-                found.add(NO_BOX, f"{file.name}, object {number}")
+                found.add(NO_CLASS, f"{item.where}: {item.name!r} is not among {', '.join(classes)}")
                 continue
-            places.append(f"{file.name}, object {number}")
+            places.append(item.where)
             rows.append(item.box)
             labels.append(label_of[item.name])
             crowd.append(item.difficult)
@@ -111,11 +111,11 @@ def read_voc(
     sizes = np.array([parsed[file].size for file in files], dtype=np.int32).reshape(-1, 2)
     unknown = np.flatnonzero((sizes <= 0).any(axis=1))
     if unknown.size:
-        sizes[unknown] = image_sizes([image_folder / file_names[i] for i in unknown])
+        sizes[unknown] = image_sizes([root / file_names[i] for i in unknown])
     return assemble(
         name=name or image_folder.name,
         categories=Categories(tuple(range(1, len(classes) + 1)), tuple(classes)),
-        root=image_folder,
+        root=root,
         image_ids=np.array([id_of[file] for file in files], dtype=np.int64),
         file_names=file_names,
         sizes=sizes,
@@ -139,7 +139,7 @@ def _listed_splits(folder: Path, annotations: Path) -> dict[str, Split]:
         (place for place in (folder / "JPEGImages", folder / "images", folder, annotations) if has_images(place)),
         folder / "JPEGImages",
     )
-    lists = [file for file in sorted((folder / "ImageSets" / "Main").glob("*.txt")) if _lists_images(file)]
+    lists = [file for file in sorted((folder / "ImageSets" / "Main").glob("*.txt")) if _is_split_list(file)]
     if not lists:
         return {ALL: _split(folder.name, folder, image_folder, [annotations], None)}
     return {
@@ -155,13 +155,14 @@ def _split(
 
     def files() -> list[Path]:
         if listed is None:
-            return sorted(own.glob("*.xml"))
-        return [own / f"{_without_extension(line)}.xml" for line in read_lines(listed)]
+            return xml_files(own)
+        stems = (_without_extension(_first_column(line)) for line in read_lines(listed))
+        return [own / f"{stem}.xml" for stem in stems]
 
     def read() -> DetectionData:
         classes = class_names_beside(folder, *annotation_folders)
-        everything = [file for place in annotation_folders for file in sorted(place.glob("*.xml"))]
-        return read_voc(files(), image_folder, all_files=everything, classes=classes, name=name)
+        everything = [file for place in annotation_folders for file in xml_files(place)]
+        return read_voc(files(), image_folder, all_files=everything, classes=classes, name=name, below=folder)
 
     def taken() -> list[Path]:
         classes = class_file_beside(folder, *annotation_folders)
@@ -171,63 +172,25 @@ def _split(
     return Split(open=read, count=lambda: len(files()), files=taken)
 
 
-def _parse(file: Path) -> _Annotation:
-    try:
-        root = ElementTree.parse(file).getroot()
-    # Unknown encodings are LookupError and ValueError.
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        reason = "the file is empty" if file.stat().st_size == 0 else f"not valid XML: {error}"
-        raise DataError(f"{file}: {reason}", "restore the annotation file") from None
-    except OSError as error:
-        raise DataError(f"{file}: {error.strerror}") from None
-    if root.tag != "annotation":
-        raise DataError(f"{file}: the outer element is <{root.tag}>; a Pascal VOC file has <annotation>")
-    objects = []
-    for position, item in enumerate(root.findall("object"), start=1):
-        where = f"{file}, object {position}"
-        name = (item.findtext("name") or "").strip()
-        if not name:
-            raise DataError(f"{where}: no class name", "give the object a <name>")
-        bounds = item.find("bndbox")
-        box = None
-        if bounds is not None:
-            x0, y0, x1, y1 = (_number(bounds.findtext(key), key, where) for key in ("xmin", "ymin", "xmax", "ymax"))
-            box = (x0, y0, x1, y1)
-        objects.append(_Object(name, box, _is_true(item.findtext("difficult"))))
-    width, height = (_number(root.findtext(f"size/{key}") or "0", key, str(file)) for key in ("width", "height"))
-    return _Annotation((root.findtext("filename") or "").strip(), (int(width), int(height)), objects)
+def _present(files: Sequence[Path], name: str, findings: Findings) -> list[Path]:
+    """The files that are there, each once.
 
-
-def _is_true(text: str | None) -> bool:
-    """Whether a flag is set; words that mean neither (makesense.ai writes Unspecified) do not set it."""
-    word = (text or "").strip().lower()
-    return word in ("true", "yes") or (word.isdecimal() and int(word) != 0)
-
-
-def _number(text: str | None, key: str, where: str) -> float:
-    try:
-        return float(text or "")
-    except ValueError:
-        given = f"is {text.strip()!r}, not a number" if text and text.strip() else "is missing"
-        raise DataError(f"{where}: {key} {given}", "correct the annotation file") from None
-
-
-def _require(files: Sequence[Path], name: str) -> None:
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        shown = ", ".join(file.name for file in missing[:5]) + (", ..." if len(missing) > 5 else "")
+    Raises:
+        DataError: none of them is.
+    """
+    once = list(dict.fromkeys(files))
+    there = [file for file in once if file.is_file()]
+    if once and not there:
         raise DataError(
-            f"{name}: {len(missing)} of {len(files)} annotation files are missing in {missing[0].parent}: {shown}",
-            "an image without objects needs an XML file without <object>; else take its name out of the split's list",
+            f"{name}: none of its {len(once)} annotation files is in {once[0].parent}: looked for {once[0].name}",
+            "is the split's list that of another data set?",
         )
-    if len(set(files)) < len(files):
-        twice = next(file for position, file in enumerate(files) if file in files[:position])
-        raise DataError(
-            f"{name}: {twice.stem} is listed more than once", "remove the repeated line from the split's list"
-        )
+    findings.add(LISTED_TWICE, *(file.stem for file, count in Counter(files).items() if count > 1))
+    findings.add(NO_FILE, *(file.name for file in once if file not in set(there)))
+    return there
 
 
-def _image_names(files: Sequence[Path], parsed: dict[Path, _Annotation], folder: Path) -> list[str]:
+def _image_names(files: Sequence[Path], parsed: dict[Path, Annotation], folder: Path) -> list[str]:
     names = {path.name for path in folder.iterdir() if is_image_name(path.name)} if folder.is_dir() else set()
     by_stem: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -247,9 +210,17 @@ def _without_extension(name: str) -> str:
     return str(Path(name).with_suffix("")) if is_image_name(name) else name
 
 
-def _lists_images(file: Path) -> bool:
+def _is_split_list(file: Path) -> bool:
+    """Whether a list is one of a split's images: one name a line, or two columns under a split's name (train.txt)."""
     lines = read_lines(file)
-    return bool(lines) and len(lines[0].split()) == 1
+    columns = len(lines[0].split()) if lines else 0
+    return columns == 1 or (columns == 2 and file.stem.lower() in _SPLIT_LISTS)
+
+
+def _first_column(line: str) -> str:
+    """The name in a line of two columns, `000012 1`; else the line."""
+    words = line.split()
+    return words[0] if len(words) == 2 and words[1] in ("-1", "0", "1") else line
 
 
 def has_images(folder: Path) -> bool:
@@ -258,13 +229,13 @@ def has_images(folder: Path) -> bool:
 
 
 def has_voc_files(folder: Path) -> bool:
-    """Whether a folder holds Pascal VOC files, by the first XML file."""
-    files = (file for file in folder.glob("*.xml") if not file.name.startswith("."))
-    first = next(files, None) if folder.is_dir() else None
-    if first is None:
-        return False
-    with first.open("rb") as stream:
-        return re.search(rb"<annotation[\s>]", stream.read(4096)) is not None
+    """Whether a folder holds Pascal VOC files, by the first XML file that can be read."""
+    return folder.is_dir() and next((is_voc(file) for file in xml_files(folder) if file.stat().st_size), False)
+
+
+def xml_files(folder: Path) -> list[Path]:
+    """The XML files of a folder, sorted; hidden ones are passed over."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".xml" and path.name[0] != ".")
 
 
 VOC = Format("Pascal VOC", "Annotations/*.xml", voc_splits)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.splits import ALL, Split, class_names_beside, meaning
-from fcos_cli.data.formats.voc import has_images, has_voc_files, read_voc, voc_splits
+from fcos_cli.data.formats.voc import has_images, has_voc_files, read_voc, voc_splits, xml_files
 from fcos_cli.data.records import DetectionData
 
 _DEEPEST = 3
@@ -58,19 +58,21 @@ def _split(folder: Path, split: str, places: list[Path], everything: list[Path])
     name = folder.name if split == ALL else f"{folder.name} {split}"
 
     def files() -> list[Path]:
-        return [file for place in places for file in _xml(place)]
+        return [file for place in places for file in xml_files(place)]
 
     def read() -> DetectionData:
         classes = class_names_beside(folder, *everything)
-        others = [file for place in everything for file in _xml(place)]
-        return read_voc(files(), image_folder(folder, places[0]), all_files=others, classes=classes, name=name)
+        others = [file for place in everything for file in xml_files(place)]
+        return read_voc(
+            files(), image_folder(folder, places[0]), all_files=others, classes=classes, name=name, below=folder
+        )
 
     return Split(open=read, count=lambda: len(files()), any_name=split == ALL, files=files)
 
 
 def image_folder(folder: Path, annotations: Path) -> Path:
     """Where the images of a folder of XML files are: the one of the usual places that holds the first of them."""
-    stem = next(iter(_xml(annotations))).stem
+    stem = next(iter(xml_files(annotations))).stem
     above, own = annotations.parent, annotations.name
     places = [
         *(above / name for name in _IMAGES),
@@ -85,10 +87,6 @@ def image_folder(folder: Path, annotations: Path) -> Path:
     ]
     found = [place for place in dict.fromkeys(places) if has_images(place)]
     return next((place for place in found if any(place.glob(f"{stem}.*"))), found[0] if found else annotations)
-
-
-def _xml(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*.xml") if not file.name.startswith("."))
 
 
 VOC_NESTED = Format("Pascal VOC", "VOCdevkit/VOC2007, Annotations/<split>/*.xml", voc_nested_splits)

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcos_cli.data.formats.voc import voc_splits
+from fcos_cli.data.findings import Finding, Kind
+from fcos_cli.data.formats.assemble import NO_AREA, NOT_FINITE, UNREADABLE
+from fcos_cli.data.formats.finding import ELSEWHERE, NOT_FOUND
+from fcos_cli.data.formats.voc import LISTED_TWICE, NO_CLASS, NO_FILE, voc_splits
+from fcos_cli.data.formats.voc_file import NO_BOX, NO_NAME, NO_NUMBERS, NO_SIZE
+from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 
 
@@ -36,6 +41,11 @@ def split_list(folder: Path, split: str, *lines: str) -> None:
 def image(path: Path, size: tuple[int, int] = (100, 50)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size).save(path)
+
+
+def odd(data: DetectionData) -> tuple[Finding, ...]:
+    """What was found, apart from images that the tests do not draw."""
+    return tuple(finding for finding in data.findings if finding.kind is not NOT_FOUND)
 
 
 @pytest.fixture
@@ -94,8 +104,9 @@ def test_a_file_of_classes_gives_their_order(voc: Path) -> None:
     assert data.categories.names == ("zebra", "dog", "cat", "bird")
     assert data.labels.tolist() == [0, 2]
     (voc / "labels.txt").write_text("zebra\ndog\n")
-    with pytest.raises(DataError, match=r"pic_2\.xml: class 'cat' is not in the list of classes: zebra, dog"):
-        voc_splits(voc)["train"].open()
+    data = voc_splits(voc)["train"].open()
+    assert data.labels.tolist() == [0]
+    assert odd(data) == (Finding(NO_CLASS, 1, ("pic_2.xml, object 2: 'cat' is not among zebra, dog",)),)
     (voc / "labels.txt").write_text("zebra\ndog\nzebra\n")
     with pytest.raises(DataError, match="zebra stands there more than once"):
         voc_splits(voc)["train"].open()
@@ -137,27 +148,96 @@ def test_useless_boxes_are_dropped_and_counted(voc: Path) -> None:
         ("<annotation><object>", "not valid XML"),
         ("<?xml version='1.0' encoding='klingon'?><annotation/>", "not valid XML"),
         ("<annotations></annotations>", "outer element is <annotations>"),
-        (f"<annotation>{item('dog', (1, 2, 'x', 4))}</annotation>", "object 1: xmax is 'x', not a number"),
-        ("<annotation><object><name>a</name><bndbox/></object></annotation>", "object 1: xmin is missing"),
-        (f"<annotation>{item('', (1, 2, 3, 4))}</annotation>", "object 1: no class name"),
-        ("<annotation><size><width>wide</width></size></annotation>", "width is 'wide'"),
     ],
 )
-def test_broken_files(voc: Path, text: str, message: str) -> None:
+def test_an_image_whose_file_is_broken_is_left_out(voc: Path, text: str, message: str) -> None:
     path = voc / "Annotations" / "pic_3.xml"
     path.write_text(text)
-    with pytest.raises(DataError, match=message) as caught:
-        voc_splits(voc)["val"].open()
-    assert str(path) in caught.value.message
+    split_list(voc, "val", "pic_3", "pic_10")
+    data = voc_splits(voc)["val"].open()
+    assert data.image_ids.tolist() == [10]
+    (found,) = odd(data)
+    assert (found.kind, found.count) == (UNREADABLE, 1)
+    assert found.examples[0].startswith(f"{path}: ")
+    assert message in found.examples[0]
+    assert odd(voc_splits(voc)["train"].open()) == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "message"),
+    [
+        (item("dog", (1, 2, "x", 4)), NO_NUMBERS, "object 2: xmax is 'x'"),
+        ("<object><name>dog</name><bndbox/></object>", NO_NUMBERS, "object 2: xmin is missing"),
+        (item("", (1, 2, 3, 4)), NO_NAME, "object 2"),
+        (item("dog", None), NO_BOX, "object 2"),
+        (item("dog", (1, 2, 1, 4)), NO_AREA, "object 2"),
+        (item("dog", (1, 2, "inf", 4)), NOT_FINITE, "object 2"),
+    ],
+)
+def test_an_object_that_cannot_be_used_is_left_out(voc: Path, content: str, kind: Kind, message: str) -> None:
+    write(voc / "Annotations" / "pic_3.xml", item("dog", (5, 5, 9, 9)), content)
+    data = voc_splits(voc)["val"].open()
+    assert data.boxes.tolist() == [[5, 5, 9, 9]]
+    assert odd(data) == (Finding(kind, 1, (f"pic_3.xml, {message}",)),)
+
+
+@pytest.mark.parametrize("width", ["wide", "nan", "inf", "-5", "1e12"])
+def test_sizes_that_are_none_come_from_the_image(voc: Path, width: str) -> None:
+    image(voc / "JPEGImages" / "pic_3.png", (33, 44))
+    write(voc / "Annotations" / "pic_3.xml", size=(width, 50))
+    data = voc_splits(voc)["val"].open()
+    assert data.sizes.tolist() == [[33, 44]]
+    assert odd(data) == (Finding(NO_SIZE, 1, (f"pic_3.xml: {width} x 50",)),)
 
 
 def test_split_lists_that_do_not_fit(voc: Path) -> None:
     split_list(voc, "val", "pic_3", "pic_4", "pic_5")
-    with pytest.raises(DataError, match=r"2 of 3 annotation files are missing .*pic_4\.xml, pic_5\.xml"):
-        voc_splits(voc)["val"].open()
+    data = voc_splits(voc)["val"].open()
+    assert data.image_ids.tolist() == [3]
+    assert Finding(NO_FILE, 2, ("pic_4.xml", "pic_5.xml")) in data.findings
     split_list(voc, "val", "pic_3", "pic_3")
-    with pytest.raises(DataError, match="pic_3 is listed more than once"):
+    data = voc_splits(voc)["val"].open()
+    assert data.image_ids.tolist() == [3]
+    assert Finding(LISTED_TWICE, 1, ("pic_3",)) in data.findings
+    split_list(voc, "val", "pic_4")
+    with pytest.raises(DataError, match=r"none of its 1 annotation files is in .*pic_4\.xml"):
         voc_splits(voc)["val"].open()
+
+
+def test_lists_of_two_columns(voc: Path) -> None:
+    """train.txt may have VOC's second column; lists for each class, such as cat_train, are no splits."""
+    split_list(voc, "train", "pic_10  1", "pic_2 -1")
+    splits = voc_splits(voc)
+    assert sorted(splits) == ["train", "val"]
+    assert splits["train"].open().image_ids.tolist() == [10, 2]
+
+
+def test_hidden_files_of_macos_are_passed_over(voc: Path) -> None:
+    for name in ("._pic_2", "._pic_3", "._pic_10"):
+        (voc / "Annotations" / f"{name}.xml").write_bytes(b"\0\5\x16\7")
+    assert odd(voc_splits(voc)["train"].open()) == ()
+    for file in (voc / "ImageSets" / "Main").iterdir():
+        file.unlink()
+    assert len(voc_splits(voc)["all"].open()) == 3
+
+
+def test_capital_letters_and_utf_16(tmp_path: Path) -> None:
+    write(tmp_path / "Annotations" / "a.XML", item("x", (1, 1, 5, 5)))
+    text = (tmp_path / "Annotations" / "a.XML").read_text()
+    (tmp_path / "Annotations" / "b.xml").write_bytes(f"<?xml version='1.0' encoding='utf-16'?>{text}".encode("utf-16"))
+    image(tmp_path / "JPEGImages" / "a.jpg")
+    image(tmp_path / "JPEGImages" / "b.jpg")
+    data = voc_splits(tmp_path)["all"].open()
+    assert data.boxes.tolist() == [[1, 1, 5, 5], [1, 1, 5, 5]]
+    assert odd(data) == ()
+
+
+def test_images_that_lie_elsewhere_are_found_and_said(tmp_path: Path) -> None:
+    write(tmp_path / "Annotations" / "a.xml", item("x", (1, 1, 5, 5)))
+    image(tmp_path / "photos" / "june" / "a.png")
+    data = voc_splits(tmp_path)["all"].open()
+    assert data.path(0) == tmp_path / "photos" / "june" / "a.png"
+    assert [finding.kind for finding in data.findings] == [ELSEWHERE]
 
 
 def test_folder_without_split_lists(tmp_path: Path) -> None:
