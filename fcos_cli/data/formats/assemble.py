@@ -10,6 +10,7 @@ from fcos_cli.data.records import Categories, DetectionData, group_by_image
 from fcos_cli.data.sources.files import ImageFiles
 
 UNREADABLE = Kind("images left out, whose annotation file cannot be read")
+NO_SIZE = Kind("image sizes that are no sizes; taken from the image files")
 NO_AREA = Kind("boxes with a side of zero or less", boxes=True)
 NOT_FINITE = Kind("boxes with NaN, infinite or missing coordinates", boxes=True)
 

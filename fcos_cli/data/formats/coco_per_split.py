@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from fcos_cli.data.formats.coco import coco_split, looks_like_coco
+from fcos_cli.data.formats.coco import coco_split
+from fcos_cli.data.formats.coco_file import looks_like_coco
 from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.named import folders_of_splits, title
 from fcos_cli.data.formats.splits import ALL, Split
@@ -17,7 +18,7 @@ def coco_per_split(folder: Path) -> dict[str, Split]:
         for file in files:
             # Several folders whose names mean no split are opened one by one.
             own = name if len(files) == 1 else file.relative_to(folder).parts[0]
-            splits[own] = coco_split(file, title(folder, own), any_name=own == ALL)
+            splits[own] = coco_split(file, title(folder, own), folder, any_name=own == ALL)
     return splits
 
 

@@ -7,13 +7,13 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from fcos_cli.data.findings import Findings, Kind
+from fcos_cli.data.formats.assemble import NO_SIZE
 from fcos_cli.data.images import LARGEST_SIDE
 from fcos_cli.errors import DataError
 
 NO_BOX = Kind("objects without a bndbox", boxes=True)
 NO_NAME = Kind("objects without a class name", boxes=True)
 NO_NUMBERS = Kind("objects whose corners are no numbers", boxes=True)
-NO_SIZE = Kind("image sizes that are no sizes; taken from the image files")
 
 
 class Object(NamedTuple):

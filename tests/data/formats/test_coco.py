@@ -2,6 +2,7 @@
 
 import json
 import time
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcos_cli.data.formats.coco import coco_splits, find_image_root, read_coco
+from fcos_cli.data.check import check_data
+from fcos_cli.data.findings import Finding, Kind, Weight
+from fcos_cli.data.formats.assemble import NO_AREA, NO_SIZE, NOT_FINITE
+from fcos_cli.data.formats.coco import NO_SUCH_CLASS, NO_SUCH_IMAGE, TWICE, coco_splits, find_image_root, read_coco
+from fcos_cli.data.formats.coco_file import MISNAMED, NO_ANNOTATIONS, NO_CATEGORY, NO_IDS, NO_IMAGE, ODD_IDS
+from fcos_cli.data.formats.finding import ELSEWHERE, NOT_FOUND
+from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
+
+
+def odd(data: DetectionData) -> tuple[Finding, ...]:
+    """What was found, apart from images that the tests do not draw."""
+    return tuple(finding for finding in data.findings if finding.kind is not NOT_FOUND)
 
 
 def small() -> dict[str, Any]:
@@ -115,18 +127,13 @@ def test_file_without_annotations(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["images"].append(dict(c["images"][1])), "1 image ids are used more than once: 10"),
+        (lambda c: c["images"].append({"id": 10, "file_name": "x"}), "1 image ids are used more than once: 10"),
         (lambda c: c["categories"].append({"id": 44, "name": "x"}), "1 category ids are used more than once: 44"),
-        (lambda c: c["annotations"][0].update(image_id=77), "1 annotations have a image_id .* 77"),
-        (lambda c: [a.update(category_id=8) for a in c["annotations"]], "3 annotations have a category_id .* 8"),
-        (lambda c: c.update(categories=[]), "3 annotations have a category_id .* 1, 44, 90"),
-        (lambda c: c["images"][0].update(id="c"), r"Expected `int`, got `str` - at `\$\.images\[0\]\.id`"),
-        (lambda c: c["images"][0].update(id=1.5), "Expected `int`"),
+        (
+            lambda c: [i.update(id=i["file_name"]) for i in c["images"]],
+            r"Expected `int`, got `str` - at `\$\.images\[0\]",
+        ),
         (lambda c: c["images"][0].update(id=1 << 60), "below 2"),
-        (lambda c: c["annotations"][0].update(image_id=1 << 70), "image_id"),
-        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"length 4.*annotations\[0\]\.bbox"),
-        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, "4"]), r"annotations\[0\]\.bbox\[3\]"),
-        (lambda c: c["annotations"][0].pop("category_id"), "missing required field `category_id`"),
         (lambda c: c.pop("categories"), "missing required field `categories`"),
     ],
 )
@@ -137,6 +144,141 @@ def test_contradictions_name_what_is_wrong(tmp_path: Path, change, message: str)
     with pytest.raises(DataError, match=message) as caught:
         read_coco(path)
     assert caught.value.message.startswith(str(path))
+
+
+LEFT_OUT = [
+    (lambda c: c["annotations"][0].update(image_id=77), NO_SUCH_IMAGE, "annotation 7: 77"),
+    (lambda c: c["annotations"][0].update(image_id=1 << 60), NO_SUCH_IMAGE, f"annotation 7: {1 << 60}"),
+    (lambda c: c["annotations"][0].update(category_id=8), NO_SUCH_CLASS, "annotation 7: 8"),
+    (lambda c: c["annotations"][0].update(bbox=[]), NOT_FINITE, "annotation 7"),
+    (lambda c: c["annotations"][0].update(bbox=None), NOT_FINITE, "annotation 7"),
+    (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), NOT_FINITE, "annotation 7"),
+    (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, "wide"]), NOT_FINITE, "annotation 7"),
+    (lambda c: c["annotations"][0].update(bbox={"x": 1}), NOT_FINITE, "annotation 7"),
+    (lambda c: c["annotations"][0].update(bbox=[1, 2, float("nan"), 4]), NOT_FINITE, "annotation 7"),
+    (lambda c: c["annotations"][0].update(bbox=[1, 2, float("inf"), 4]), NOT_FINITE, "annotation 7"),
+    (lambda c: c["annotations"][0].update(bbox=[1, 2, 0, 4]), NO_AREA, "annotation 7"),
+    (lambda c: c["annotations"][0].pop("category_id"), NO_IDS, "annotation 7"),
+    (lambda c: c["annotations"][0].update(image_id="a"), NO_IDS, "annotation 7"),
+    (lambda c: c["annotations"][0].update(image_id=1.5), NO_IDS, "annotation 7"),
+]
+
+
+@pytest.mark.parametrize(("change", "kind", "example"), LEFT_OUT)
+def test_an_annotation_that_cannot_be_used_is_left_out(tmp_path: Path, change, kind: Kind, example: str) -> None:
+    content = small()
+    change(content)
+    data = read_coco(write(tmp_path / "a.json", content))
+    assert data.box_ids.tolist() == [3, 9]
+    assert odd(data) == (Finding(kind, 1, (example,)),)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "example"),
+    [
+        (lambda c: c["images"][0].update(id=30.0), ODD_IDS, "image 30.0"),
+        (lambda c: c["categories"][0].update(id="90"), ODD_IDS, 'category "90"'),
+        (lambda c: c["annotations"][0].update(image_id=10.0), ODD_IDS, "image 10.0"),
+        (lambda c: c["images"].append(dict(c["images"][1])), TWICE, "image 10"),
+        (lambda c: c["categories"].append(dict(c["categories"][1])), TWICE, "category 1"),
+        (lambda c: c["images"].append({"id": "x", "file_name": "x.jpg"}), NO_IMAGE, "entry 4"),
+        (lambda c: c["images"].append({"id": 5}), NO_IMAGE, "entry 4"),
+        (lambda c: c["categories"].append({"id": 5}), NO_CATEGORY, "entry 4"),
+    ],
+)
+def test_odd_entries_leave_the_rest_as_it_is(tmp_path: Path, change, kind: Kind, example: str) -> None:
+    content = small()
+    usual = read_coco(write(tmp_path / "a.json", content))
+    change(content)
+    data = read_coco(write(tmp_path / "a.json", content))
+    assert odd(data) == (Finding(kind, 1, (example,)),)
+    assert data.image_ids.tolist() == usual.image_ids.tolist()
+    assert data.categories == usual.categories
+    np.testing.assert_array_equal(data.boxes, usual.boxes)
+    np.testing.assert_array_equal(data.crowd, usual.crowd)
+    np.testing.assert_array_equal(data.areas, usual.areas)
+
+
+@pytest.mark.parametrize("width", [float("nan"), float("inf"), -5, 1e12, 10**400, "wide"])
+def test_sizes_that_are_none_come_from_the_image(tmp_path: Path, width: object) -> None:
+    content = small()
+    content["images"][0]["width"] = width
+    Image.new("RGB", (33, 44)).save(tmp_path / "c.jpg")
+    data = read_coco(write(tmp_path / "a.json", content))
+    assert data.sizes.tolist()[0] == [33, 44]
+    assert [finding.kind for finding in odd(data)] == [NO_SIZE]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
+def test_other_encodings(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "train.json").write_bytes(json.dumps(small()).encode(encoding))
+    assert coco_splits(tmp_path)["train"].open().box_ids.tolist() == [3, 7, 9]
+
+
+def test_annotations_under_another_key_are_an_error(tmp_path: Path) -> None:
+    content = small()
+    content["annotation"] = content.pop("annotations")
+    data = read_coco(write(tmp_path / "a.json", content))
+    assert odd(data) == (Finding(MISNAMED, 1, ("a.json: `annotation`",)),)
+    assert MISNAMED.weight is Weight.ERROR
+    del content["annotation"]
+    assert odd(read_coco(write(tmp_path / "a.json", content))) == (Finding(NO_ANNOTATIONS, 1, ("a.json",)),)
+
+
+def test_other_json_files_are_no_splits(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    write(tmp_path / "annotations" / "train.json", small())
+    write(tmp_path / "annotations" / "dataset_meta.json", {"name": "mine", "images": 3})
+    assert list(coco_splits(tmp_path)) == ["train"]
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".jpg", "a\0b.jpg", "x/" * 3000 + "a.jpg", ""])
+def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    content = small()
+    content["images"][0]["file_name"] = name or "."
+    data = read_coco(write(tmp_path / "a.json", content))
+    with pytest.raises(DataError) as caught:
+        data.read(0)
+    assert "\n" not in caught.value.message
+    assert check_data(data).missing == list(data.file_names)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "/home/somebody/data/photos/1.png",
+        "C:\\Users\\me\\photos\\1.png",
+        "../../media/1.png",
+        "https://host.example/set/photos/1.png?x=1",
+        "/data/upload/3/0a1b2c3d-1.png",
+        "/data/local-files/?d=photos/1.png",
+        "PHOTOS/1.PNG",
+        "1.png",
+    ],
+)
+def test_images_that_lie_elsewhere_are_found_and_said(tmp_path: Path, written: str) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (20, 10)).save(tmp_path / "photos" / "1.png")
+    content = {"images": [{"id": 1, "file_name": written}], "categories": [], "annotations": []}
+    data = read_coco(write(tmp_path / "result.json", content))
+    assert data.path(0) == tmp_path / "photos" / "1.png"
+    assert data.sizes.tolist() == [[20, 10]]
+    assert [finding.kind for finding in data.findings] == [ELSEWHERE]
+
+
+@pytest.mark.parametrize(("written", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_in_another_unicode_form(tmp_path: Path, written: str, stored: str) -> None:
+    name = "h\u00e4user.png"
+    Image.new("RGB", (20, 10)).save(tmp_path / unicodedata.normalize(stored, name))
+    image = {"id": 1, "file_name": unicodedata.normalize(written, name)}
+    data = read_coco(write(tmp_path / "a.json", {"images": [image], "categories": [], "annotations": []}))
+    assert data.read(0).shape == (10, 20, 3)
+
+
+def test_places_are_listed_where_nothing_is_found(tmp_path: Path) -> None:
+    data = read_coco(write(tmp_path / "a.json", small()))
+    assert data.findings == (Finding(NOT_FOUND, 3, (str(tmp_path), f"everything below {tmp_path}")),)
 
 
 @pytest.mark.parametrize(
