@@ -8,6 +8,7 @@ Source of the hash: N. Krawetz, "Kind of Like That", hackerfactor.com, 2013.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image
@@ -87,7 +88,7 @@ def near_copies(hashes: np.ndarray, cells: np.ndarray) -> list[list[int]]:
         order = candidates[np.lexsort((means[candidates], keys))]
         sorted_keys = np.sort(keys)
         starts = np.flatnonzero(np.diff(sorted_keys, prepend=np.uint64(1 << width))).tolist()
-        for start, end in zip(starts, [*starts[1:], order.size], strict=True):
+        for start, end in pairwise([*starts, order.size]):
             _join(order[start:end], cells, means, groups)
     return groups.of_several()
 

@@ -83,6 +83,10 @@ def test_plain_frames_are_no_copies(folder: Path) -> None:
     assert found(folder) == {}
 
 
+def test_no_image_with_anything_on_it() -> None:
+    assert near_copies(np.zeros(2, np.uint64), np.zeros((2, 256), np.uint8)) == []
+
+
 def test_a_turned_file_is_what_it_shows(folder: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
