@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("errors", "cores", "interrupts", "files", "runs", "version", "progress", "report", "geometry"),
+    ("errors", "cores", "interrupts", "files", "runs", "version", "progress", "locks", "report", "geometry"),
     ("method",),
     ("recipe", "data", "evaluation"),
     ("model",),
@@ -42,6 +42,7 @@ WITHOUT_TORCH = (
     "runs",
     "version",
     "progress",
+    "locks",
     "app",
 )
 NEEDS_TORCH = {

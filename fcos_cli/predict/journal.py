@@ -10,12 +10,13 @@ decides how much of the end is left.
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from fcos_cli.errors import DataError, UsageError
 from fcos_cli.files import check_writable
+from fcos_cli.locks import HeldError, held
 
 VERSION = 1
 
@@ -33,10 +34,19 @@ class Journal:
         path: of the file.
     """
 
-    def __init__(self, path: Path, flags: int) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o666)
-        _lock(self._handle, path)
+        with ExitStack() as stack:
+            try:
+                # Two predictions into one file would destroy each other.
+                stack.enter_context(held(path.with_name(f"{path.name}.lock"), wait=False, remove=True))
+            except HeldError:
+                raise UsageError(
+                    f"another prediction is writing {path}", "wait for it, or choose another --out"
+                ) from None
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            stack.callback(os.close, self._handle)
+            self._open = stack.pop_all()
 
     @classmethod
     def start(cls, path: Path, settings: Mapping[str, object]) -> Self:
@@ -47,7 +57,7 @@ class Journal:
             OSError: it cannot be written.
         """
         check_writable(path)
-        journal = cls(path, 0)
+        journal = cls(path)
         os.ftruncate(journal._handle, 0)
         journal._append(json.dumps({"fcos_predict": VERSION, "settings": settings}).encode() + b"\n")
         return journal
@@ -70,7 +80,7 @@ class Journal:
                     f"{_short(given.get(key))}",
                     "give what it was made with, or leave --resume out to start again",
                 )
-        journal = cls(path, 0)
+        journal = cls(path)
         end = max((end for _, _, end in journal._scan()), default=None)
         if end is not None:
             os.ftruncate(journal._handle, end)
@@ -101,13 +111,14 @@ class Journal:
 
     def remove(self) -> None:
         """The results are in their place: the journal is not needed any more."""
+        self._open.close()  # Windows removes no open file
         self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._handle)
+        self._open.close()
 
     def _scan(self) -> Iterator[tuple[dict[str, Any], int, int]]:
         """(image, where its output starts, where its record ends) of every whole record."""
@@ -153,22 +164,3 @@ def _settings(line: bytes, path: Path) -> dict[str, Any]:
 def _short(value: object) -> str:
     text = "none" if value is None else str(value)
     return text if len(text) <= 40 else text[:37] + "..."
-
-
-def _lock(handle: int, path: Path) -> None:
-    """Two predictions into one file would destroy each other; where the system has no such locks, the user sees to it.
-
-    A lock ends with its process, however that ends.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise UsageError(f"another prediction is writing {path}", "wait for it, or choose another --out") from None
-    # A file system without locks.
-    except OSError:
-        return

@@ -10,8 +10,7 @@ import http.client
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from urllib.request import Request, urlopen
 
 from fcos_cli.errors import SetupError
 from fcos_cli.files import sha256_of, sync_folder
+from fcos_cli.locks import held
 from fcos_cli.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,8 @@ def fetch(urls: Sequence[str], target: Path, *, sha256: str = "", label: str = "
     label = label or target.name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target):
+        # The ranks of a training all want the same file.
+        with held(target.with_name(target.name + ".lock")):
             if target.is_file():
                 _verify(target, target, sha256, label)
                 return target
@@ -203,22 +204,6 @@ def _verify(path: Path, target: Path, sha256: str, label: str) -> None:
         f"{label} arrived damaged: its SHA-256 starts with {digest[:8]}, not {sha256}",
         "run it again; if that repeats, something between you and the server (a proxy, a mirror) changes the file",
     )
-
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """One process at a time: the ranks of a training all want the same file."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on Windows, where training is one process
-        yield
-        return
-    lock = target.with_name(target.name + ".lock")
-    with open(lock, "w") as file:
-        # Some network file systems have no locks; then the last rename wins.
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _storage_error(error: OSError, target: Path, label: str) -> SetupError:

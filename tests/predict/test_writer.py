@@ -260,7 +260,6 @@ def _settings_in(path):
 
 
 def test_two_predictions_into_one_file_are_refused(tmp_path, data):
-    pytest.importorskip("fcntl")
     with (
         result_writer(tmp_path / "preds.json", IDS, data=data, categories=CLASSES),
         pytest.raises(UsageError, match="another prediction is writing"),
