@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from difflib import unified_diff
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", re.MULTILINE)
 PROGRESS = re.compile(r"^[\w ]+: \d+ of \d+\n", re.MULTILINE)
 TOOK = re.compile(r"done in [\d:]+")
 KEPT = "kept"
-SHOWN_LINES, SHOWN_CHARACTERS = 3, 160
+SHOWN_LINES, SHOWN_CHARACTERS = 6, 160
+LONG_FILE = 5000
 
 
 class Recorder:
@@ -182,15 +185,22 @@ def compare(old: Path, new: Path) -> int:
                 continue
             different += 1
             print(f"DIFFERS {name}")
-            longest = range(max(len(before), len(after)))
-            rows = [i for i in longest if before[i : i + 1] != after[i : i + 1]]
-            for row in rows[:SHOWN_LINES]:
-                for sign, lines in (("-", before), ("+", after)):
-                    print(f"  {row + 1} {sign} {''.join(lines[row : row + 1])[:SHOWN_CHARACTERS]}")
-            print(f"  {len(rows)} lines of {len(longest)}")
+            changed = _changes(before, after)
+            for line in changed[:SHOWN_LINES]:
+                print(f"  {line[:SHOWN_CHARACTERS]}")
+            print(f"  {len(changed)} lines left out or put in")
         print(f"{part}: {len(names)} files compared")
     print(f"{different} differ" if different else f"equal: {', '.join(parts)}" if parts else "no part is in both")
     return 5 if different or not parts else 0
+
+
+def _changes(before: list[str], after: list[str]) -> list[str]:
+    """Lines left out (-) and put in (+); of long files line by line, as a search for insertions would take hours."""
+    if max(len(before), len(after)) > LONG_FILE:
+        pairs = [pair for pair in zip_longest(before, after, fillvalue="(absent)") if pair[0] != pair[1]]
+        return [f"{sign} {line}" for pair in pairs for sign, line in zip("-+", pair, strict=True)]
+    _, _, *difference = unified_diff(before, after, n=0, lineterm="")  # after the names of the files
+    return [f"{line[0]} {line[1:]}" for line in difference if not line.startswith("@@")]
 
 
 def _lines(path: Path) -> list[str]:

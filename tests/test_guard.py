@@ -35,13 +35,24 @@ def test_equal_records(records):
 def test_a_line_that_differs_is_shown(records):
     done = records({"resume/tensors": "a\nb\nc\n"}, {"resume/tensors": "a\nx\nc\n"})
     assert done.returncode == 5
-    assert "DIFFERS resume/tensors\n  2 - b\n  2 + x\n  1 lines of 3\n" in done.stdout
+    assert "DIFFERS resume/tensors\n  - b\n  + x\n  2 lines left out or put in\n" in done.stdout
+
+
+def test_a_line_that_is_put_in_moves_no_other(records):
+    done = records({"resume/tensors": "a\nb\n"}, {"resume/tensors": "x\na\nb\n"})
+    assert "  + x\n  1 lines left out or put in\n" in done.stdout
+
+
+def test_long_files_are_compared_line_by_line(records):
+    lines = [f"{number}\n" for number in range(6000)]
+    done = records({"p/boxes": "".join(lines)}, {"p/boxes": "".join([*lines[:5999], "x\n"])})
+    assert "DIFFERS p/boxes\n  - 5999\n  + x\n  2 lines left out or put in\n" in done.stdout
 
 
 def test_a_file_that_only_one_has_differs(records):
     done = records({"stats/bpr": "1\n"}, {"stats/bpr": "1\n", "stats/tables": "2\n"})
     assert done.returncode == 5
-    assert "DIFFERS stats/tables\n  1 - (absent)\n  1 + 2\n" in done.stdout
+    assert "DIFFERS stats/tables\n  - (absent)\n  + 2\n" in done.stdout
 
 
 def test_a_part_that_one_lacks_is_said(records):
