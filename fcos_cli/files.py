@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fcos_cli.errors import SetupError, UsageError
+from fcos_cli.temporary import sweep, temporary_for
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def atomic_file(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    temporary = temporary_for(target)
     try:
         with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
@@ -46,6 +46,8 @@ def atomic_file(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """A folder to fill; it takes its place at `path` when the block ends well, else nothing of it stays.
 
+    Sweeps away what killed processes left of it.
+
     Raises:
         UsageError: `path` exists and is no empty folder.
         OSError: it cannot be written.
@@ -53,7 +55,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     target = Path(os.path.abspath(path))
     check_absent(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    sweep(target.parent, target.name)
+    temporary = temporary_for(target)
     try:
         temporary.mkdir()
         yield temporary
@@ -78,6 +81,8 @@ def check_absent(path: str | Path) -> None:
 def check_writable(path: str | Path) -> None:
     """Make sure, before long work starts, that a file can be written at `path`; makes its folder.
 
+    Sweeps away what killed processes left of it.
+
     Raises:
         UsageError: `path` is a folder.
         SetupError: the folder cannot be made or written to.
@@ -87,9 +92,10 @@ def check_writable(path: str | Path) -> None:
         raise UsageError(
             f"{target} is a folder, not a file to write", f"name a file in it, such as {target / 'out.json'}"
         )
-    probe = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    probe = temporary_for(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target.parent, target.name)
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -15,7 +15,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("errors", "cores", "interrupts", "files", "runs", "version", "progress", "locks", "report", "geometry"),
+    (
+        "errors",
+        "cores",
+        "interrupts",
+        "files",
+        "runs",
+        "version",
+        "progress",
+        "locks",
+        "temporary",
+        "report",
+        "geometry",
+    ),
     ("method",),
     ("recipe", "data", "evaluation"),
     ("model",),
@@ -43,6 +55,7 @@ WITHOUT_TORCH = (
     "version",
     "progress",
     "locks",
+    "temporary",
     "app",
 )
 NEEDS_TORCH = {

@@ -9,6 +9,7 @@ from fcos_cli.files import atomic_file
 from fcos_cli.recipe.load import bundled, load_recipe, to_toml
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.runs import RUNS, RunFolder, resumable
+from fcos_cli.temporary import sweep
 from fcos_cli.training.checkpoint import TrainingState
 from fcos_cli.training.log import TrainingLog, evaluated, forget_after
 from fcos_cli.training.new_run import create_run
@@ -135,6 +136,8 @@ def resume(trainer: Trainer, state: TrainingState, run: RunFolder, log: Training
         ) from error
     trainer.world.barrier()  # all have read the run's files
     if trainer.world.main:
+        for folder in (run.path, run.checkpoints, run.evaluation, run.pictures):
+            sweep(folder)
         forget_after(run.metrics, state.iteration)
         with atomic_file(run.recipe, "w") as file:  # as it goes on: the next resume needs no --set again
             file.write(to_toml(trainer.recipe))

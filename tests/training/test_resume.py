@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 from fcos_cli.errors import RecipeError, WeightsError
 from fcos_cli.recipe.load import load_recipe
 from fcos_cli.runs import RunFolder
+from fcos_cli.temporary import temporary_for
 from fcos_cli.training import session, setup
 from fcos_cli.training.checkpoint import load_state
 from fcos_cli.training.log import evaluated
@@ -137,3 +140,13 @@ def test_a_later_and_worse_evaluation_does_not_replace_the_best_of_before(here: 
     assert done.evaluation is not None
     assert done.evaluation.metrics == stopped.evaluation.metrics
     assert done.run.best.read_bytes() == before
+
+
+def test_what_a_killed_process_left_is_swept(here: Path, tiny: Path) -> None:
+    folder = run(tiny, until=5, run_dir=here / "run").run
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    name = temporary_for(folder.state).name.replace(f"-{os.getpid()}-", f"-{ended.pid}-")
+    (folder.checkpoints / name).write_bytes(b"half a state")
+    run(None, until=10, resume=str(folder.path))
+    assert not list(folder.path.rglob("*.tmp"))
