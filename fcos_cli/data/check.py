@@ -12,6 +12,7 @@ import numpy as np
 
 from fcos_cli.data.findings import Finding, Findings, Kind, Weight
 from fcos_cli.data.findings import lines as lines_of
+from fcos_cli.data.formats.finding import NOT_FOUND
 from fcos_cli.data.formats.splits import meaning
 from fcos_cli.data.images import threads
 from fcos_cli.data.records import DetectionData
@@ -83,15 +84,24 @@ class DataReport:
     broken: list[BrokenImage]
 
     @property
+    def _searched(self) -> str:
+        """The places where images were looked for."""
+        places = next((finding.examples for finding in self.findings if finding.kind == NOT_FOUND), (self.root,))
+        return " or ".join(places)
+
+    @property
     def errors(self) -> list[str]:
         """What keeps the data from being used, one line each."""
         lines = []
+        hint = ": name their folder with --image-dir DIR"
         if not self.images:
             lines.append("there are no images")
         if self.images and len(self.missing) == self.images:
-            lines.append(f"none of the images is in {self.root} (looked for {self.missing[0]})")
+            lines.append(f"none of the images is in {self._searched} (looked for {_short(self.missing[0])}){hint}")
         elif self.missing:
-            lines.append(f"{_count(len(self.missing), 'image file')} missing in {self.root}: {_some(self.missing)}")
+            lines.append(
+                f"{_count(len(self.missing), 'image file')} missing in {self._searched}: {_some(self.missing)}"
+            )
         lines += [f"cannot be read: {image.reason}" for image in self.broken]
         if self.annotated and self.images and not self.boxes:
             lines.append("there are no boxes: nothing can be learnt from these annotations")
@@ -231,5 +241,14 @@ def _count(count: int, one: str, many: str = "") -> str:
     return f"1 {one} is" if count == 1 else f"{count:,} {many or one + 's'} are"
 
 
+def _short(name: str) -> str:
+    """A name for a line of text; no file system has one of more than 255 bytes."""
+    return (
+        name
+        if len(name.encode(errors="surrogateescape")) <= 255
+        else f"{name[:60]}... ({len(name.encode(errors='surrogateescape'))} bytes)"
+    )
+
+
 def _some(names: Sequence[str], limit: int = 5) -> str:
-    return ", ".join(names[:limit]) + (f", ... ({len(names) - limit} more)" if len(names) > limit else "")
+    return ", ".join(map(_short, names[:limit])) + (f", ... ({len(names) - limit} more)" if len(names) > limit else "")

@@ -106,3 +106,25 @@ def test_check_real_data(shared_data: Path) -> None:
     assert result.exit_code == 3
     assert "none of the images is in" in result.stderr
     assert "36,781" in result.stdout
+
+
+def test_check_counts_classes_by_name(tmp_path: Path) -> None:
+    """The same id is another class in the other split: its boxes do not stand in that row."""
+    for split, names, count in (("train", ["red", "green"], 3), ("val", ["green", "red"], 1)):
+        (tmp_path / split).mkdir()
+        Image.new("RGB", (50, 50)).save(tmp_path / split / f"{split}.png")
+        content = {
+            "images": [{"id": 1, "file_name": f"{split}.png", "width": 50, "height": 50}],
+            "categories": [{"id": number, "name": name} for number, name in enumerate(names, start=1)],
+            "annotations": [
+                {"id": number, "image_id": 1, "category_id": 1, "bbox": [1 + number, 1, 5, 5]}
+                for number in range(count)
+            ],
+        }
+        (tmp_path / split / "_annotations.coco.json").write_text(json.dumps(content))
+    result = run.invoke(app, ["check", str(tmp_path)])
+    assert result.exit_code == 3
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines()]
+    assert ["red", "1, 2", "3 (1)", "0 (0)"] in rows
+    assert ["green", "2, 1", "0 (0)", "1 (1)"] in rows
+    assert "which fcos train refuses" in result.stderr

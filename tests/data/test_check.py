@@ -96,7 +96,7 @@ def test_repeated_and_tiny_boxes(tmp_path: Path) -> None:
 
 def test_missing_and_broken_images(tmp_path: Path) -> None:
     data = read_coco(write(tmp_path, [(1, 1, [0, 0, 5, 5], 0)]))
-    assert check_data(data).errors == [f"1 image file is missing in {tmp_path}: 3.jpg"]
+    assert check_data(data).errors == [f"1 image file is missing in {tmp_path} and everything below: 3.jpg"]
     (tmp_path / "1.jpg").write_bytes(b"")
     Image.new("RGB", (64, 32)).save(tmp_path / "2.jpg")
     assert len(check_data(data).errors) == 1
@@ -110,7 +110,10 @@ def test_missing_and_broken_images(tmp_path: Path) -> None:
     assert len(report.errors) == 3
     (tmp_path / "1.jpg").unlink()
     (tmp_path / "2.jpg").unlink()
-    assert check_data(data).errors == [f"none of the images is in {tmp_path} (looked for 1.jpg)"]
+    assert check_data(data).errors == [
+        f"none of the images is in {tmp_path} and everything below (looked for 1.jpg): "
+        "name their folder with --image-dir DIR"
+    ]
 
 
 def test_data_with_nothing_to_learn(tmp_path: Path) -> None:
@@ -174,3 +177,19 @@ def test_bccd(shared_data: Path, split: str) -> None:
     report = check_data(open_data(str(shared_data / "bccd"), split))
     assert report.errors == []
     assert report.outside == 0
+
+
+@pytest.mark.parametrize(("wrong", "said"), [(3, True), (2, False), (1, False)])
+def test_corners_where_width_and_height_belong(tmp_path: Path, wrong: int, said: bool) -> None:
+    boxes = [[60, 10, 90, 45] if number < wrong else [60, 10, 30, 35] for number in range(4)]
+    report = check_data(read_coco(write(tmp_path, [(1, 1, box, 0) for box in boxes])))
+    assert any("these look like x1 y1 x2 y2" in line for line in report.warnings) == said
+
+
+def test_a_name_that_no_file_can_have_is_one_short_line(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "ä" * 200 + ".jpg", "width": 100, "height": 50}]
+    categories = [{"id": 1, "name": "cat"}]
+    report = check_data(read_coco(write(tmp_path, [(1, 1, [0, 0, 5, 5], 0)], images=images, categories=categories)))
+    (line,) = report.errors
+    assert "(404 bytes)" in line
+    assert len(line) < 400 + 3 * len(str(tmp_path))

@@ -93,21 +93,31 @@ def _show(reports: Sequence["DataReport"], title: str) -> None:
         row("classes", lambda report: len(report.classes)),
     ]
     console.print_table(title, ["", *names], rows)
-    counts = {(report.name, item.id, item.name): item for report in reports for item in report.classes}
-    classes = {(item.id, item.name): 0 for report in reports for item in report.classes}
+    _show_classes(reports, names)
+
+
+def _show_classes(reports: Sequence["DataReport"], names: Sequence[str]) -> None:
+    """A row for each class name; the ids stand beside it, which may differ between splits."""
+    totals: dict[str, int] = {}
+    ids: dict[str, dict[int, None]] = {}
     for report in reports:
         for item in report.classes:
-            classes[item.id, item.name] += item.boxes
-    if classes:
-        ordered = sorted(classes, key=lambda key: -classes[key])
-        table = []
-        for category, name in ordered[:_SHOWN_CLASSES]:
-            items = [counts.get((report.name, category, name)) for report in reports]
-            cells = [f"{item.boxes:,} ({item.images:,})" if item is not None else "-" for item in items]
-            table.append([name, category, *cells])
-        if len(ordered) > _SHOWN_CLASSES:
-            table.append([f"... {len(ordered) - _SHOWN_CLASSES} more (--json lists all)", *[""] * (len(names) + 1)])
-        console.print_table("Boxes of each class (images with one)", ["class", "id", *names], table)
+            totals[item.name] = totals.get(item.name, 0) + item.boxes
+            ids.setdefault(item.name, {})[item.id] = None
+    if not totals:
+        return
+    ordered = sorted(totals, key=lambda name: -totals[name])
+    table = []
+    for name in ordered[:_SHOWN_CLASSES]:
+        cells = []
+        for report in reports:
+            items = [item for item in report.classes if item.name == name]
+            boxes, images = sum(item.boxes for item in items), sum(item.images for item in items)
+            cells.append(f"{boxes:,} ({images:,})" if items else "-")
+        table.append([name, ", ".join(map(str, ids[name])), *cells])
+    if len(ordered) > _SHOWN_CLASSES:
+        table.append([f"... {len(ordered) - _SHOWN_CLASSES} more (--json lists all)", *[""] * (len(names) + 1)])
+    console.print_table("Boxes of each class (images with one)", ["class", "id", *names], table)
 
 
 def _tell(reports: Sequence["DataReport"], between: Sequence["Finding"], *, strict: bool) -> None:

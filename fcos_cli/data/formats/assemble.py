@@ -10,6 +10,11 @@ from fcos_cli.data.records import Categories, DetectionData, group_by_image
 from fcos_cli.data.sources.files import ImageFiles
 
 UNREADABLE = Kind("images left out, whose annotation file cannot be read")
+LIKE_CORNERS = Kind(
+    "boxes that pass their image's border, more than half of all: these look like x1 y1 x2 y2 where a width and height "
+    "belong, or the images were resized"
+)
+_BORDER = 1.0
 NO_SIZE = Kind("image sizes that are no sizes; taken from the image files")
 NO_AREA = Kind("boxes with a side of zero or less", boxes=True)
 NOT_FINITE = Kind("boxes with NaN, infinite or missing coordinates", boxes=True)
@@ -54,6 +59,7 @@ def assemble(
     order, offsets = group_by_image(image_index[kept], len(image_ids))
     rows = kept[order]
     found = Findings(findings or ())
+    _suspect(boxes[finite & solid], sizes[image_index[finite & solid]], found)
     for kind, lost in ((NOT_FINITE, ~finite), (NO_AREA, finite & ~solid)):
         examples = [where(int(row)) for row in np.flatnonzero(lost)[:EXAMPLES]] if where is not None else []
         found.add(kind, *examples, count=int(lost.sum()))
@@ -76,3 +82,11 @@ def assemble(
         annotated=annotated,
         findings=tuple(found),
     )
+
+
+def _suspect(boxes: np.ndarray, sizes: np.ndarray, findings: Findings) -> None:
+    """Finds where most boxes [B, 4] xyxy reach beyond images of width and height `sizes` [B, 2]."""
+    beyond = (boxes[:, 2:] > sizes + _BORDER).any(axis=1) | (boxes[:, :2] < -_BORDER).any(axis=1)
+    beyond &= (sizes > 0).all(axis=1)
+    if beyond.sum() > len(boxes) / 2:
+        findings.add(LIKE_CORNERS, count=int(beyond.sum()))

@@ -102,7 +102,8 @@ def located(
             moved[index] = name
     findings.add(ELSEWHERE, *(f"{names[index]} -> {name}" for index, name in moved.items()))
     lost = len(absent) - len(moved)
-    findings.add(NOT_FOUND, str(root), f"everything below {below}", count=lost)
+    places = [f"{below} and everything below"] if root == below else [str(root), f"everything below {below}"]
+    findings.add(NOT_FOUND, *places, count=lost)
     if not moved:
         return root, list(names)
     if len(moved) == len(names):
