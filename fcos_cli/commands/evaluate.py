@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fcos_cli.commands.options import DeviceOption
+from fcos_cli.commands.options import DeviceOption, ImageDirOption
 from fcos_cli.errors import DataError, UsageError
 from fcos_cli.recipe.schema import Precision
 from fcos_cli.report import console
@@ -33,6 +33,7 @@ def evaluate(
         str | None,
         typer.Option(help="Its split (default: the recipe's data.val_split, or the only one).", show_default=False),
     ] = None,
+    image_dir: ImageDirOption = None,
     predictions: Annotated[
         Path | None,
         typer.Option(help="Evaluate this COCO result list instead of a model.", show_default=False),
@@ -69,7 +70,7 @@ def evaluate(
             raise UsageError("--tta is about how a model predicts, not about --predictions", "leave --tta away")
         _evaluate_file(model, data, split, predictions, out, as_json)
     else:
-        _evaluate_model(model, data, split, device, precision, batch_size, tta, out, as_json)
+        _evaluate_model(model, data, split, image_dir, device, precision, batch_size, tta, out, as_json)
 
 
 def _evaluate_file(
@@ -102,6 +103,7 @@ def _evaluate_model(
     model: str | None,
     data: str | None,
     split: str | None,
+    image_dir: Path | None,
     device: str,
     precision: Precision | None,
     batch_size: int | None,
@@ -131,7 +133,13 @@ def _evaluate_model(
     chosen_precision = choose_precision(precision, chosen_device, inference=True)
     console.say(f"weights: {detector.path}" + ("" if model else " (the newest run's)"))
     wanted = detector.recipe.data
-    truth = open_annotated(data or wanted.val_dataset or wanted.dataset, split, preferred=wanted.val_split)
+    truth = open_annotated(
+        data or wanted.val_dataset or wanted.dataset,
+        split,
+        preferred=wanted.val_split,
+        image_dir=image_dir or (None if data else wanted.image_dir),
+        stretch=wanted.stretch_16_bit,
+    )
     console.say(f"data: {truth.name}, {len(truth)} images" + ("" if data else " (the recipe's; choose with --data)"))
     console.say(f"{chosen_device}, {chosen_precision.reason}")
     if tta:

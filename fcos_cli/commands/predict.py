@@ -117,6 +117,7 @@ def predict(
     """
     from PIL import Image
 
+    from fcos_cli.data.sources.files import stretched
     from fcos_cli.data.sources.opening import check_overwriting, open_sources
     from fcos_cli.files import check_writable, sha256_of
 
@@ -152,6 +153,8 @@ def predict(
     detector = load_detector(weights or newest_run())
     console.say(f"weights: {detector.path}" + ("" if weights else " (the newest run's; choose with --weights)"))
     stored = load_thresholds(detector.path, detector.categories, tta=tta) if threshold == AUTO else None
+    if detector.recipe.data.stretch_16_bit:
+        data = stretched(data)
     predictor = (AugmentedPredictor if tta else Predictor)(
         detector.model,
         detector.recipe.test,

@@ -1,11 +1,12 @@
 """`fcos train`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fcos_cli.commands.options import DeviceOption
+from fcos_cli.commands.options import DeviceOption, ImageDirOption
 from fcos_cli.errors import INTERRUPTED, UsageError
 from fcos_cli.report import console
 
@@ -29,6 +30,7 @@ def train(
         str | None,
         typer.Option("--resume", metavar="[RUN]", help="Go on with a run; without RUN, the newest one of the recipe."),
     ] = None,
+    image_dir: ImageDirOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="What is left out on reading the data is an error (data.strict).")
     ] = False,
@@ -53,9 +55,10 @@ def train(
     from fcos_cli.training.session import train as run_training
     from fcos_cli.training.trial import dry_run as try_out
 
-    request = TrainingRequest(
-        recipe, (*(overrides or ()), *["data.strict=true"][: int(strict)]), run_dir, resume, device
-    )
+    shorthands = [] if image_dir is None else [f"data.image_dir={json.dumps(str(image_dir))}"]
+    if strict:
+        shorthands.append("data.strict=true")
+    request = TrainingRequest(recipe, (*(overrides or ()), *shorthands), run_dir, resume, device)
     if dry_run:
         plan = try_out(request)
         if plan is not None:

@@ -16,6 +16,7 @@ from fcos_cli.data.formats.finding import NOT_FOUND
 from fcos_cli.data.formats.splits import meaning
 from fcos_cli.data.images import threads
 from fcos_cli.data.records import DetectionData
+from fcos_cli.data.remarks import listening
 from fcos_cli.errors import DataError
 
 OTHER_CLASSES = Kind("splits that list different classes, which are matched by name")
@@ -166,6 +167,7 @@ def check_data(
     apart = (data.boxes[:, 2:] <= 0).any(axis=1) | (data.boxes[:, :2] >= sizes).any(axis=1)
     shorter = sides.min(axis=1, initial=np.inf)
     keys = np.column_stack([image_index, data.labels, data.boxes])
+    broken, odd = _decoded(data, set(missing), advance) if decode else ([], Findings())
     return DataReport(
         name=data.name,
         root=str(data.root),
@@ -176,7 +178,7 @@ def check_data(
         empty_images=int((np.diff(data.offsets) == 0).sum()),
         unsized_images=int((data.sizes <= 0).any(axis=1).sum()),
         classes=_classes(data, image_index),
-        findings=data.findings,
+        findings=(*data.findings, *odd),
         outside=int((sized & (apart | (beyond > BORDER_TOLERANCE))).sum()),
         far_outside=int((sized & apart).sum()),
         below_1px=int((shorter < 1).sum()),
@@ -184,7 +186,7 @@ def check_data(
         duplicates=len(keys) - len(np.unique(keys, axis=0)),
         missing=missing,
         decoded=decode,
-        broken=_broken(data, set(missing), advance) if decode else [],
+        broken=broken,
     )
 
 
@@ -218,23 +220,30 @@ def _classes(data: DetectionData, image_index: np.ndarray) -> list[ClassCount]:
     ]
 
 
-def _broken(data: DetectionData, missing: set[str], advance: Callable[[int], None] | None) -> list[BrokenImage]:
-    def reason(index: int) -> str | None:
+def _decoded(
+    data: DetectionData, missing: set[str], advance: Callable[[int], None] | None
+) -> tuple[list[BrokenImage], Findings]:
+    """The images that cannot be read, and what is odd about those that can."""
+
+    def problem(index: int) -> tuple[str | None, Findings]:
+        odd = Findings()
         try:
-            data.read(index)
+            with listening(odd):
+                data.read(index)
         except DataError as error:
-            return error.message
-        return None
+            return error.message, odd
+        return None, odd
 
     present = [index for index in range(len(data)) if data.file_names[index] not in missing]
-    broken = []
+    broken, found = [], Findings()
     with ThreadPoolExecutor(max_workers=threads()) as pool:
-        for index, problem in zip(present, pool.map(reason, present), strict=True):
-            if problem is not None:
-                broken.append(BrokenImage(data.file_names[index], problem))
+        for index, (reason, odd) in zip(present, pool.map(problem, present), strict=True):
+            found.extend(odd)
+            if reason is not None:
+                broken.append(BrokenImage(data.file_names[index], reason))
             if advance is not None:
                 advance(1)
-    return broken
+    return broken, found
 
 
 def _count(count: int, one: str, many: str = "") -> str:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fcos_cli.data.findings import Finding
+from fcos_cli.data.formats.finding import found_in
 from fcos_cli.data.formats.known import FORMATS, format_of_file
 from fcos_cli.data.formats.splits import ALL, Split, choose_split, meaning
 from fcos_cli.data.image_names import is_image_name
 from fcos_cli.data.records import DetectionData
-from fcos_cli.data.sources.files import image_files, images_below
+from fcos_cli.data.sources.files import image_files, images_below, stretched
 from fcos_cli.data.unread import survey
 from fcos_cli.errors import DataError
 
@@ -20,7 +21,9 @@ IMAGES = "images"
 _ORDER = ("train", "val", "test")
 
 
-def open_data(spec: str, split: str | None = None) -> DetectionData:
+def open_data(
+    spec: str, split: str | None = None, *, image_dir: str | Path | None = None, stretch: bool = False
+) -> DetectionData:
     """The data set that `spec` names.
 
     Args:
@@ -29,12 +32,17 @@ def open_data(spec: str, split: str | None = None) -> DetectionData:
             bare images. A file is a COCO annotation file, a YOLO index (`data.yaml`), or another that a format knows.
         split: train, val, test or a name of the data set's own; other spellings are understood (val: valid, validation,
             val2017). None: the only one there is. A COCO annotation file is one split, and `split` is not looked at.
+        image_dir: the folder of the images, where they are not found by themselves.
+        stretch: whether 16-bit gray images are stretched (`data.stretch_16_bit`).
 
     Raises:
         DataError: nothing is found (says where it looked), the split does not exist, or the files are broken.
     """
     _, splits = find_splits(spec)
-    return splits[choose_split(split, splits, spec)].open()
+    data = splits[choose_split(split, splits, spec)].open()
+    if image_dir and data.source.on_disk:
+        data = found_in(data, Path(image_dir).expanduser())
+    return stretched(data) if stretch else data
 
 
 def find_splits(spec: str) -> tuple[str, dict[str, Split]]:

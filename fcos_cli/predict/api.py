@@ -168,7 +168,7 @@ class Model:
         several = isinstance(images, list | tuple)
         given = list(images) if isinstance(images, list | tuple) else [images]
         limits = self._limits(threshold, tta)
-        data, held = as_data(given, several)
+        data, held = as_data(given, several, stretch=self.detector.recipe.data.stretch_16_bit)
         chosen = choose_device(self._device if device is None else device)
         predictor = self._predictor(
             chosen, _known(precision or self._precision), tta, batch_size, limits if isinstance(limits, float) else None

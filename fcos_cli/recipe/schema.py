@@ -94,6 +94,10 @@ class DataConfig(Table):
     val_dataset: str = Field("", description="Where the images to evaluate on are, if not in `dataset`.")
     train_split: str = Field("train", description="Split to train on.")
     val_split: str = Field("val", description="Split to evaluate on.")
+    image_dir: str = Field("", description="The folder of the images, where they are not found by themselves.")
+    stretch_16_bit: bool = Field(
+        False, description="16-bit gray from its smallest to its largest value, not from 0 to 65535 (thermal cameras)."
+    )
     strict: bool = Field(False, description="What is left out, not read or changed on reading the data is an error.")
     short_side: Positive | Span = Field(800, description="Short side in pixels; [640, 800] draws it uniformly.")
     long_side: Positive = Field(1333, description="Largest long side in pixels.")

@@ -29,8 +29,13 @@ def prepare(
     torch.manual_seed(recipe.train.seed)
     if here.device.type == "cpu":
         keep_freed_memory()
-    train_data = open_data(recipe.data.dataset, recipe.data.train_split)
-    val_data = open_data(recipe.data.val_dataset or recipe.data.dataset, recipe.data.val_split)
+    train_data, val_data = (
+        open_data(spec, split, image_dir=recipe.data.image_dir, stretch=recipe.data.stretch_16_bit)
+        for spec, split in (
+            (recipe.data.dataset, recipe.data.train_split),
+            (recipe.data.val_dataset or recipe.data.dataset, recipe.data.val_split),
+        )
+    )
     _check_data(train_data, val_data)
     here.on_main(lambda: _tell_findings(recipe.data, train_data, val_data, log))
     if here.main:

@@ -128,3 +128,19 @@ def test_check_counts_classes_by_name(tmp_path: Path) -> None:
     assert ["red", "1, 2", "3 (1)", "0 (0)"] in rows
     assert ["green", "2, 1", "0 (0)", "1 (1)"] in rows
     assert "which fcos train refuses" in result.stderr
+
+
+def test_check_takes_the_folder_of_the_images(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (50, 50)).save(tmp_path / "photos" / "1.png")
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 50, "height": 50}],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}],
+    }
+    (tmp_path / "set" / "all.json").write_text(json.dumps(content))
+    result = run.invoke(app, ["check", str(tmp_path / "set")])
+    assert result.exit_code == 3
+    assert "name their folder with --image-dir DIR" in result.stderr
+    assert run.invoke(app, ["check", str(tmp_path / "set"), "--image-dir", str(tmp_path / "photos")]).exit_code == 0

@@ -361,3 +361,35 @@ def test_resuming_with_other_weights_is_refused(fcos, images, tiny_detector, tmp
     again = fcos("predict", images, "--out", out, "--weights", tiny_detector)
     assert again.code == 0
     assert "--resume would have gone on" in again.err
+
+
+def test_16_bit_images_are_read_as_the_detector_was_trained(fcos, tiny_detector, tmp_path):
+    """From the command line and from Python, a narrow 16-bit image is to a detector that stretches what it shows."""
+    from fcos_cli import load
+    from fcos_cli.weights.saved import load_detector, save_detector
+
+    detector = load_detector(tiny_detector)
+    data = detector.recipe.data.model_copy(update={"stretch_16_bit": True})
+    recipe = detector.recipe.model_copy(update={"data": data})
+    stretching = tmp_path / "stretching.safetensors"
+    save_detector(stretching, detector.model, recipe, detector.categories)
+    values = np.random.default_rng(2).integers(0, 101, (60, 80))
+    values[0, :2] = 0, 100
+    for name, content in (
+        ("narrow", (7000 + values).astype(np.uint16)),
+        ("shown", np.rint(values * 2.55).astype(np.uint8)),
+    ):
+        (tmp_path / name).mkdir()
+        Image.fromarray(content).save(tmp_path / name / "a.png")
+    results = {}
+    for weights in (tiny_detector, stretching):
+        for name in ("narrow", "shown"):
+            out = tmp_path / f"{weights.stem}-{name}.json"
+            assert fcos("predict", tmp_path / name, "--out", out, "--weights", weights).code == 0
+            results[weights, name] = [(item["bbox"], item["score"]) for item in predicted(out)]
+    assert results[stretching, "narrow"] == results[stretching, "shown"] == results[tiny_detector, "shown"]
+    assert results[tiny_detector, "narrow"] != results[tiny_detector, "shown"]
+    boxes = load(stretching).predict(tmp_path / "narrow" / "a.png").boxes
+    with Image.open(tmp_path / "narrow" / "a.png") as image:
+        np.testing.assert_array_equal(load(stretching).predict(image).boxes, boxes)
+    np.testing.assert_array_equal(load(tiny_detector).predict(tmp_path / "shown" / "a.png").boxes, boxes)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from fcos_cli.data.datasets import find_splits, known_names, open_data
+from fcos_cli.data.formats.finding import NOT_FOUND
 from fcos_cli.data.formats.splits import Split, choose_split, meaning
 from fcos_cli.errors import DataError
 
@@ -197,3 +198,22 @@ def _fail() -> None:
 
 
 _never = Split(open=_fail, count=_fail)
+
+
+def test_the_folder_of_the_images_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "photos" / "june").mkdir(parents=True)
+    Image.new("RGB", (20, 10)).save(tmp_path / "photos" / "june" / "1.png")
+    images = [{"id": number, "file_name": f"C:\\old\\{number}.png"} for number in (1, 2)]
+    annotations = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}]
+    content = {"images": images, "categories": [{"id": 1, "name": "a"}], "annotations": annotations}
+    (tmp_path / "set" / "all.json").write_text(json.dumps(content))
+    data = open_data(str(tmp_path / "set"), image_dir=tmp_path / "photos")
+    assert data.path(0) == tmp_path / "photos" / "june" / "1.png"
+    assert data.sizes.tolist() == [[20, 10], [0, 0]]
+    (lost,) = data.findings
+    assert (lost.kind, lost.count) == (NOT_FOUND, 1)
+    with pytest.raises(DataError, match=r"none of the 2 images .* looked for"):
+        open_data(str(tmp_path / "set"), image_dir=tmp_path / "set")
+    with pytest.raises(DataError, match="no folder of images"):
+        open_data(str(tmp_path / "set"), image_dir=tmp_path / "nowhere")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fcos_cli.commands.options import ImageDirOption
 from fcos_cli.errors import DataError
 from fcos_cli.report import console
 
@@ -25,6 +26,7 @@ def check(
     images: Annotated[
         bool, typer.Option("--images", help="Decode every image too, and look for images that look the same.")
     ] = False,
+    image_dir: ImageDirOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="What was left out, not read or changed on reading is an error.")
     ] = False,
@@ -38,7 +40,7 @@ def check(
 
     layout, splits = find_splits(data)
     there = [name for name in splits if not splits[name].lost] or list(splits)
-    opened = {name: open_data(data, name) for name in (there if split is None else [split])}
+    opened = {name: open_data(data, name, image_dir=image_dir) for name in (there if split is None else [split])}
     reports = []
     for part in opened.values():
         if images:

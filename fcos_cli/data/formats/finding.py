@@ -4,12 +4,18 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import numpy as np
+
 from fcos_cli.data.findings import Findings, Kind, Weight
+from fcos_cli.data.images import image_sizes
+from fcos_cli.data.records import DetectionData
 from fcos_cli.data.sources.files import images_below
+from fcos_cli.errors import DataError
 
 ELSEWHERE = Kind("images that are not where they are said to be, and are taken from elsewhere", Weight.NOTE)
 NOT_FOUND = Kind("images that were not found; looked in", Weight.NOTE)
@@ -113,6 +119,31 @@ def located(
         ]
     own = [moved.get(index) or Path(os.path.relpath(root / name, below)).as_posix() for index, name in enumerate(names)]
     return below, own
+
+
+def found_in(data: DetectionData, folder: Path) -> DetectionData:
+    """A data set whose images are taken from a folder that the user names (`--image-dir`), wherever they were before.
+
+    Raises:
+        DataError: the folder is none, or holds none of the images.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no folder of images", "correct --image-dir (data.image_dir)")
+    finder = ImageFinder(folder)
+    names = [finder.find(name) for name in data.file_names]
+    lost = [name for name in names if not _is_file(folder / name)]
+    if names and len(lost) == len(names):
+        raise DataError(
+            f"none of the {len(names)} images of {data.name} is in {folder} or below: looked for {lost[0]}",
+            "correct --image-dir (data.image_dir)",
+        )
+    sizes = data.sizes.copy()
+    unknown = np.flatnonzero((sizes <= 0).any(axis=1))
+    if unknown.size:
+        sizes[unknown] = image_sizes([folder / names[index] for index in unknown])
+    found = Findings(finding for finding in data.findings if finding.kind not in (ELSEWHERE, NOT_FOUND))
+    found.add(NOT_FOUND, f"{folder} and everything below", count=len(lost))
+    return replace(data, root=folder, file_names=names, sizes=sizes, findings=tuple(found))
 
 
 def _absent(root: Path, names: Sequence[str]) -> list[int]:

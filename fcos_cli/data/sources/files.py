@@ -3,7 +3,7 @@
 import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +23,19 @@ class ImageFiles(ImageSource):
     An image with an EXIF rotation whose annotated size is that of the stored pixels was annotated without the
     rotation, and is left as it is stored. An annotated size that is neither the upright nor the stored one is a
     DataError.
+
+    Attributes:
+        stretch: whether 16-bit gray goes from its smallest to its largest value, as `images.read_image` has it.
     """
 
     on_disk = True
+    stretch: bool = False
 
     def read(self, data: Images, index: int) -> np.ndarray:
         """As `ImageSource.read`."""
         return open_image(
-            data.path(index), lambda image: as_array(load_rgb(image, upright=_is_upright(data, index, image)))
+            data.path(index),
+            lambda image: as_array(load_rgb(image, upright=_is_upright(data, index, image), stretch=self.stretch)),
         )
 
     def read_resized(
@@ -50,7 +55,7 @@ class ImageFiles(ImageSource):
             if draft:
                 # Only JPEG files know it; it takes the largest reduction that is no smaller than this in both sides.
                 image.draft(None, wanted[::-1] if size != stored_size(image) else wanted)
-            rgb = load_rgb(image, upright=upright)
+            rgb = load_rgb(image, upright=upright, stretch=self.stretch)
             if rgb.size != wanted:
                 rgb = rgb.resize(wanted, Image.Resampling.BILINEAR)
             return as_array(rgb), size
@@ -91,6 +96,11 @@ def image_files(sources: Sequence[str], leave_out: Sequence[str | Path] = ()) ->
     name = sources[0] if len(sources) == 1 else f"{len(names)} images"
     sizes = np.zeros((len(names), 2), dtype=np.int32)
     return DetectionData.unannotated(name, stable_ids(names), names, sizes, root, ImageFiles())
+
+
+def stretched(data: DetectionData) -> DetectionData:
+    """The data set with its 16-bit gray images stretched (`data.stretch_16_bit`), where its images are files."""
+    return replace(data, source=ImageFiles(stretch=True)) if isinstance(data.source, ImageFiles) else data
 
 
 def images_below(folder: Path) -> Iterator[str]:

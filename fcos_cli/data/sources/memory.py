@@ -20,22 +20,29 @@ ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray | torch.Tensor
 
 @dataclass(frozen=True)
 class GivenImages(ImageSource):
-    """The source of images of which at least one is in memory: each a path, or pixels uint8 [H, W, 3] RGB."""
+    """The source of images of which at least one is in memory: each a path, or pixels uint8 [H, W, 3] RGB.
+
+    `stretch` as `ImageFiles` has it.
+    """
 
     images: Sequence[Path | np.ndarray]
+    stretch: bool = False
 
     def read(self, data: Images, index: int) -> np.ndarray:
         """As `ImageSource.read`."""
         image = self.images[index]
-        return read_image(image) if isinstance(image, Path) else image
+        return read_image(image, stretch=self.stretch) if isinstance(image, Path) else image
 
 
-def as_data(images: Sequence[ImageLike], several: bool) -> tuple[DetectionData, list[Path | np.ndarray]]:
+def as_data(
+    images: Sequence[ImageLike], several: bool, *, stretch: bool = False
+) -> tuple[DetectionData, list[Path | np.ndarray]]:
     """The images as a data set without annotations, and each as a path or as pixels.
 
     Args:
         images: what the user gave, in order.
         several: they came as a list, in which an error names the position.
+        stretch: whether 16-bit gray files and Pillow images are stretched, as `images.read_image` has it.
 
     Returns:
         The data set, in the same order; and its images: a path, which is not yet read, or pixels uint8 [H, W, 3] RGB.
@@ -45,7 +52,8 @@ def as_data(images: Sequence[ImageLike], several: bool) -> tuple[DetectionData, 
         DataError: a Pillow image that turns out to be broken.
     """
     held = [
-        _held(image, f"image {number} of the list" if several else "the image") for number, image in enumerate(images)
+        _held(image, f"image {number} of the list" if several else "the image", stretch)
+        for number, image in enumerate(images)
     ]
     count = len(held)
     files = all(isinstance(image, Path) for image in held)
@@ -55,12 +63,12 @@ def as_data(images: Sequence[ImageLike], several: bool) -> tuple[DetectionData, 
             sizes[number] = image_sizes([image])[0] if isinstance(image, Path) else image.shape[1::-1]
     names = [str(image) if isinstance(image, Path) else f"image {i}" for i, image in enumerate(held)]
     # Files alone are read and resized in one go, as `fcos predict` does.
-    source = ImageFiles() if files else GivenImages(held)
+    source = ImageFiles(stretch=stretch) if files else GivenImages(held, stretch)
     data = DetectionData.unannotated("the images", np.arange(count, dtype=np.int64), names, sizes, Path(), source)
     return data, held
 
 
-def _held(image: Any, what: str) -> Path | np.ndarray:
+def _held(image: Any, what: str, stretch: bool) -> Path | np.ndarray:
     if isinstance(image, str | Path):
         path = Path(image).expanduser()
         if path.is_dir():
@@ -69,7 +77,7 @@ def _held(image: Any, what: str) -> Path | np.ndarray:
             )
         return path
     if isinstance(image, Image.Image):
-        return upright_pixels(image, what)
+        return upright_pixels(image, what, stretch=stretch)
     if isinstance(image, torch.Tensor):
         if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] not in (1, 3):
             raise UsageError(

@@ -69,8 +69,17 @@ def image_paths(data: DetectionData) -> set[str]:
     return {os.path.join(folders[folder], name) for folder, name in split}
 
 
-def open_annotated(spec: str, split: str | None, preferred: str = "val") -> DetectionData:
+def open_annotated(
+    spec: str,
+    split: str | None,
+    preferred: str = "val",
+    *,
+    image_dir: str | Path | None = None,
+    stretch: bool = False,
+) -> DetectionData:
     """The data set to evaluate on; without a split, the only one there is, else `preferred`.
+
+    `image_dir` and `stretch` as `open_data` has them.
 
     Raises:
         DataError: nothing is there, no such split, no images, or no annotations.
@@ -78,7 +87,7 @@ def open_annotated(spec: str, split: str | None, preferred: str = "val") -> Dete
     if split is None:
         _, splits = find_splits(spec)
         split = preferred if len(splits) > 1 else None
-    data = open_data(spec, split)
+    data = open_data(spec, split, image_dir=image_dir, stretch=stretch)
     if not len(data):
         raise DataError(f"{data.name} has no images", "fcos data check DATA shows what was found where")
     if not data.annotated:
