@@ -1,6 +1,5 @@
 """How long the statistics take: against images, boxes an image and resolution, and the commands as whole processes."""
 
-import json
 import os
 import statistics
 import subprocess
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from fcos_cli.data.records import Categories, DetectionData
@@ -163,35 +163,52 @@ def whole_commands(data: DetectionData, commands: list[list[str]], copies: int =
             yield Run("fcos stats " + " ".join(command), copies * len(data), copies * len(data.boxes), seconds, memory)
 
 
+class _Category(msgspec.Struct):
+    id: int
+    name: str
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    id: int
+    image_id: int
+    category_id: int
+    bbox: list[float]
+    area: float
+    iscrowd: int
+
+
+class _CocoFile(msgspec.Struct):
+    categories: list[_Category]
+    images: list[_Image]
+    annotations: list[_Annotation]
+
+
 def write_copies(data: DetectionData, copies: int, file: Path) -> None:
     """A COCO annotation file that holds a data set `copies` times, with new ids."""
     image_of = np.repeat(np.arange(len(data)), np.diff(data.offsets)).tolist()
     sides = np.concatenate([data.boxes[:, :2], data.boxes[:, 2:] - data.boxes[:, :2]], axis=1).round(3).tolist()
-    labels, crowd, areas = data.labels.tolist(), data.crowd.astype(int).tolist(), data.areas.tolist()
-    categories = [{"id": i, "name": n} for i, n in zip(data.categories.ids, data.categories.names, strict=True)]
-    with file.open("w", encoding="utf-8") as out:
-        out.write('{"categories": ' + json.dumps(categories) + ', "images": [')
-        for copy in range(copies):
-            rows = (
-                {"id": copy * len(data) + i, "file_name": f"{copy}/{name}", "width": width, "height": height}
-                for i, (name, (width, height)) in enumerate(zip(data.file_names, data.sizes.tolist(), strict=True))
-            )
-            out.write(("," if copy else "") + ",".join(map(json.dumps, rows)))
-        out.write('], "annotations": [')
-        for copy in range(copies):
-            rows = (
-                {
-                    "id": 1 + copy * len(labels) + i,
-                    "image_id": copy * len(data) + image_of[i],
-                    "category_id": data.categories.ids[labels[i]],
-                    "bbox": sides[i],
-                    "area": areas[i],
-                    "iscrowd": crowd[i],
-                }
-                for i in range(len(labels))
-            )
-            out.write(("," if copy and labels else "") + ",".join(map(json.dumps, rows)))
-        out.write("]}")
+    category_of = [data.categories.ids[label] for label in data.labels.tolist()]
+    crowd, areas, sizes = data.crowd.astype(int).tolist(), data.areas.tolist(), data.sizes.tolist()
+    rows = list(zip(image_of, category_of, sides, areas, crowd, strict=True))
+    images = [
+        _Image(copy * len(data) + index, f"{copy}/{name}", width, height)
+        for copy in range(copies)
+        for index, (name, (width, height)) in enumerate(zip(data.file_names, sizes, strict=True))
+    ]
+    annotations = [
+        _Annotation(1 + copy * len(rows) + number, copy * len(data) + image, *others)
+        for copy in range(copies)
+        for number, (image, *others) in enumerate(rows)
+    ]
+    categories = [_Category(*pair) for pair in zip(data.categories.ids, data.categories.names, strict=True)]
+    file.write_bytes(msgspec.json.encode(_CocoFile(categories, images, annotations)))
 
 
 def _run(command: list[str]) -> tuple[float, int | None]:

@@ -80,6 +80,7 @@ def coco_entry(
     location: list[int] | None = None,
 ) -> str:
     """One entry of a COCO result list; with a level and a location, where the detection came from."""
+    # By hand, as Python writes floats: msgspec writes 1e-06 as 1e-6, and the bytes of a result are not to change.
     origin = "" if level is None else f', "level": {level}, "location": {location}'
     return f'{{"image_id": {image_id}, "category_id": {category_id}, "bbox": {box}, "score": {score}{origin}}}'
 
