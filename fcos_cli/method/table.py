@@ -10,9 +10,12 @@ Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Bound = Annotated[float, Field(ge=0), AllowInfNan(True)]
-# TOML has arrays, not tuples: these two accept a list although tables are strict about types.
+# TOML has arrays, not tuples: these accept a list although tables are strict about types.
 Range = Annotated[tuple[Bound, Bound], Strict(False)]
 Span = Annotated[tuple[Positive, Positive], Strict(False)]
+Triple = Annotated[tuple[float, float, float], Strict(False)]
+Above0 = Annotated[float, Field(gt=0)]
+PositiveTriple = Annotated[tuple[Above0, Above0, Above0], Strict(False)]
 
 DEFAULT_METHOD = "fcos"
 """The method of a recipe that names none."""

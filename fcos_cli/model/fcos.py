@@ -11,14 +11,9 @@ from fcos_cli.geometry.resize import padded_size
 from fcos_cli.method.interface import Outputs
 from fcos_cli.method.registry import head_of
 from fcos_cli.model import fpn
+from fcos_cli.model.pixels import OF_STYLE, PixelFormat, chosen
 from fcos_cli.model.resnet import ResNet
 from fcos_cli.recipe.schema import ModelConfig, WeightStyle
-
-# Mean and standard deviation in 0..255, in the channel order the network reads: RGB (pytorch) or BGR (caffe).
-PIXEL_STATISTICS: dict[WeightStyle, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "pytorch": ((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)),
-    "caffe": ((102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0)),
-}
 
 
 class PixelBatch(NamedTuple):
@@ -36,7 +31,9 @@ class FCOS(nn.Module):
     Args:
         config: the recipe's `model`.
         num_classes: channels of the class output.
-        style: pixel format and stride placement that the weights want (`weights.resolve_style`).
+        style: stride placement that the weights want, and pixel format where nothing else says it
+            (`weights.resolve_style`).
+        pixels: what the weights say of their pixels; None: what is usual in their style. Keys of the recipe go first.
 
     Raises:
         RecipeError: levels and ranges that do not match, or head groups that do not divide the channels.
@@ -45,7 +42,9 @@ class FCOS(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, config: ModelConfig, num_classes: int, style: WeightStyle = "pytorch") -> None:
+    def __init__(
+        self, config: ModelConfig, num_classes: int, style: WeightStyle = "pytorch", pixels: PixelFormat | None = None
+    ) -> None:
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"a detector needs at least one class, not {num_classes}")
@@ -56,12 +55,12 @@ class FCOS(nn.Module):
         self.config = config
         self.num_classes = num_classes
         self.style: WeightStyle = style
+        self.pixels = chosen(config.backbone, pixels or OF_STYLE[style])
         self.backbone = ResNet(config.backbone, style, fpn.inputs(config.pyramid))
         self.fpn = fpn.FeaturePyramid(config.pyramid, self.backbone.channels)
         self.head = head_of(config.head).build(config.head, config.pyramid.channels, num_classes, self.pyramid)
-        mean, std = PIXEL_STATISTICS[style]
-        self.register_buffer("pixel_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_mean", torch.tensor(self.pixels.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(self.pixels.std).view(3, 1, 1), persistent=False)
 
     @property
     def device(self) -> torch.device:
@@ -70,7 +69,7 @@ class FCOS(nn.Module):
     def preprocess(
         self, images: Sequence[Tensor], memory_format: torch.memory_format = torch.channels_last
     ) -> PixelBatch:
-        """Normalises images in the style of the weights and pads them to one common size.
+        """Normalises images as the weights want them and pads them to one common size.
 
         Args:
             images: uint8 [H, W, 3] RGB each, on any device.
@@ -85,7 +84,7 @@ class FCOS(nn.Module):
         pixels = torch.empty((len(images), 3, height, width), device=self.device, memory_format=memory_format).zero_()
         for slot, image in zip(pixels, images, strict=True):
             moved = image.to(self.device, non_blocking=True)
-            channels = moved.flip(2) if self.style == "caffe" else moved
+            channels = moved.flip(2) if self.pixels.order == "bgr" else moved
             inside = slot[:, : image.shape[0], : image.shape[1]]
             inside.copy_(channels.permute(2, 0, 1)).sub_(self.pixel_mean).div_(self.pixel_std)
         return PixelBatch(pixels, sizes)

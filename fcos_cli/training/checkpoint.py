@@ -12,7 +12,9 @@ from fcos_cli.errors import SetupError, WeightsError
 from fcos_cli.files import atomic_file
 from fcos_cli.recipe.schema import WeightStyle
 
-FORMAT = 2
+FORMAT = 3
+READS = (2, FORMAT)
+"""Format 2 has no pixels: they are those of its style."""
 
 
 @dataclass
@@ -21,12 +23,13 @@ class TrainingState:
 
     Attributes:
         iteration: optimiser steps done.
-        style: pixel format and stride placement of the weights; those it started from chose it, not the recipe alone.
+        style: stride placement of the weights; those it started from chose it, not the recipe alone.
         model: state dict of the trained weights.
         optimizer: state dict of the optimiser.
         averaged: state dict of the averaged weights, where the recipe asks for them.
         scaler: state dict of the float16 loss scaler, where there is one.
         rng: torch's CPU generator state.
+        pixels: the pixel format of the weights, as `PixelFormat.as_json` has it.
     """
 
     iteration: int
@@ -36,6 +39,7 @@ class TrainingState:
     averaged: dict[str, Any] | None
     scaler: dict[str, Any] | None
     rng: torch.Tensor
+    pixels: dict[str, Any] | None = None
 
 
 def save_state(path: Path, state: TrainingState) -> None:
@@ -78,6 +82,6 @@ def load_state(path: Path) -> TrainingState:
             f"cannot read the training state {path}: {error}",
             f"start anew from the weights: --set model.weights={path.with_name('last.safetensors')}",
         ) from error
-    if fields.pop("format", None) != FORMAT:
+    if fields.pop("format", None) not in READS:
         raise WeightsError(f"{path} was written by another version of the toolkit", "update fcos-toolkit")
     return TrainingState(**fields)

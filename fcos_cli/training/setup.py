@@ -9,6 +9,7 @@ from fcos_cli.data.findings import Weight, lines
 from fcos_cli.data.loading.loader import TrainLoader
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
+from fcos_cli.model.pixels import PixelFormat
 from fcos_cli.recipe.schema import DataConfig, Recipe
 from fcos_cli.runtime.precision import choose_precision
 from fcos_cli.training.checkpoint import TrainingState
@@ -47,7 +48,10 @@ def prepare(
     log.say(f"{here.device}, {precision.reason}" + (f"; {here.size} processes" if here.size > 1 else ""))
     dispatch.choose(recipe.train.kernels)
     log.say(f"assignment, losses, GroupNorm: {dispatch.reason(here.device)}")
-    model, notes = build_model(recipe, train_data.categories, resumed=state.style if state else None)
+    pixels = PixelFormat.from_json(state.pixels) if state and state.pixels else None
+    model, notes = build_model(
+        recipe, train_data.categories, resumed=state.style if state else None, resumed_pixels=pixels
+    )
     for note in notes:
         log.say(note)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)

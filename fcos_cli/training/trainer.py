@@ -182,6 +182,7 @@ class Trainer:
             averaged=self.averaged.model.state_dict() if self.averaged else None,
             scaler=self.scaler.state_dict() if self.scaler.is_enabled() else None,
             rng=torch.get_rng_state(),
+            pixels=self.model.pixels.as_json(),
         )
 
     def restore(self, state: TrainingState) -> None:

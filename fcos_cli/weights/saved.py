@@ -16,13 +16,14 @@ from fcos_cli.data.records import Categories
 from fcos_cli.errors import WeightsError
 from fcos_cli.files import atomic_file
 from fcos_cli.model.fcos import FCOS
+from fcos_cli.model.pixels import PixelFormat
 from fcos_cli.recipe.schema import Recipe, WeightStyle
 from fcos_cli.runs import find_weights
 from fcos_cli.version import __version__
 
 FORMAT = "fcos-detector"
 FORMAT_VERSION = 1
-_OWN_KEYS = ("format", "class_ids", "class_names", "weight_style", "recipe", "toolkit_version")
+_OWN_KEYS = ("format", "class_ids", "class_names", "weight_style", "pixels", "recipe", "toolkit_version")
 
 
 @dataclass
@@ -70,6 +71,7 @@ def save_detector(
         "class_ids": json.dumps(list(categories.ids)),
         "class_names": json.dumps(list(categories.names), ensure_ascii=False),
         "weight_style": model.style,
+        "pixels": json.dumps(model.pixels.as_json()),
         "recipe": json.dumps(_json_safe(recipe.model_dump(mode="python")), allow_nan=False, ensure_ascii=False),
         **(extra or {}),
     }
@@ -91,10 +93,10 @@ def load_detector(spec: str | Path, device: str | torch.device = "cpu") -> Detec
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
-    categories, recipe, style = _read_metadata(path, metadata)
+    categories, recipe, style, pixels = _read_metadata(path, metadata)
     # Building draws random numbers for weights that are replaced at once: the caller's random state stays as it is.
     with torch.random.fork_rng(devices=[]):
-        model = FCOS(recipe.model, len(categories), style)
+        model = FCOS(recipe.model, len(categories), style, pixels)
     _check_tensors(path, tensors, model.state_dict())
     model.load_state_dict(tensors)
     return Detector(model.to(device).eval(), recipe, categories, path, metadata)
@@ -143,7 +145,7 @@ def _check_format(path: Path, metadata: dict[str, str]) -> None:
         )
 
 
-def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[Categories, Recipe, WeightStyle]:
+def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[Categories, Recipe, WeightStyle, PixelFormat | None]:
     try:
         categories = Categories(
             tuple(int(i) for i in json.loads(metadata["class_ids"])),
@@ -153,6 +155,8 @@ def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[Categories, Re
         style = metadata["weight_style"]
         if style not in get_args(WeightStyle):
             raise ValueError(f"weight_style is {style!r}")
+        # Older files have none: then the style says it.
+        pixels = PixelFormat.from_json(json.loads(metadata["pixels"])) if "pixels" in metadata else None
     except KeyError as error:
         raise WeightsError(f"{path} lacks {error} in its metadata") from error
     except ValidationError as error:
@@ -164,7 +168,7 @@ def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[Categories, Re
         ) from error
     except (ValueError, TypeError) as error:
         raise WeightsError(f"the metadata of {path} is damaged: {error}") from error
-    return categories, recipe, cast(WeightStyle, style)
+    return categories, recipe, cast(WeightStyle, style), pixels
 
 
 def _check_tensors(path: Path, stored: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:

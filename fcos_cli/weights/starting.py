@@ -6,6 +6,7 @@ from torch import Tensor
 from fcos_cli.data.records import Categories
 from fcos_cli.errors import WeightsError
 from fcos_cli.model.fcos import FCOS
+from fcos_cli.model.pixels import PixelFormat
 from fcos_cli.recipe.schema import Recipe, WeightStyle
 from fcos_cli.weights.loading import COUNTER, class_layers, foreign_model, is_foreign, load_backbone, locate
 from fcos_cli.weights.published import is_url, resolve_style
@@ -13,18 +14,23 @@ from fcos_cli.weights.saved import Detector, load_detector
 
 
 def build_model(
-    recipe: Recipe, categories: Categories, *, resumed: WeightStyle | None = None
+    recipe: Recipe,
+    categories: Categories,
+    *,
+    resumed: WeightStyle | None = None,
+    resumed_pixels: PixelFormat | None = None,
 ) -> tuple[FCOS, list[str]]:
     """The recipe's model, and notes on where its weights come from.
 
     Args:
         resumed: where a checkpoint will fill the model: the style of its weights. Nothing is loaded then.
+        resumed_pixels: their pixel format; None: what is usual in their style.
 
     Raises:
         WeightsError: weights that are missing, broken, or do not fit.
     """
     if resumed is not None:
-        return FCOS(recipe.model, len(categories), resumed), []
+        return FCOS(recipe.model, len(categories), resumed, resumed_pixels), []
     start = recipe.model.weights
     if not start:
         model = FCOS(recipe.model, len(categories), resolve_style(recipe.model.backbone))
@@ -41,7 +47,7 @@ def start_from(detector: Detector, recipe: Recipe, categories: Categories) -> tu
     Raises:
         WeightsError: the detector's architecture is not the recipe's.
     """
-    model = FCOS(recipe.model, len(categories), detector.model.style)
+    model = FCOS(recipe.model, len(categories), detector.model.style, detector.model.pixels)
     source, target = detector.model.state_dict(), model.state_dict()
     shared = _same_classes(detector.categories, categories)
     layers = class_layers(model)

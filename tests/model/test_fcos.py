@@ -9,6 +9,7 @@ from torch import nn
 from fcos_cli.errors import RecipeError
 from fcos_cli.method.fcos.tables import FCOSHeadConfig
 from fcos_cli.model.fcos import FCOS
+from fcos_cli.model.pixels import MSRA, PixelFormat
 from fcos_cli.model.resnet import FrozenBatchNorm
 from fcos_cli.recipe.load import load_recipe
 from fcos_cli.recipe.schema import BackboneConfig, BackboneName, ModelConfig, PyramidConfig
@@ -152,3 +153,19 @@ def test_frozen_norms_hold_no_parameters_anywhere():
 def test_a_wrong_pyramid_names_the_key():
     with pytest.raises(RecipeError, match=r"model\.pyramid"):
         tiny(pyramid=PyramidConfig(channels=16, levels=[3, 5]))
+
+
+def test_pixels_are_data():
+    """Weights' own mean, and a recipe's keys before them; the style only where neither says anything."""
+    theirs = PixelFormat("bgr", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
+    backbone = BackboneConfig(name="resnet18", width=8, norm="bn", frozen_stages=0, weights="")
+    config = ModelConfig(backbone=backbone, pyramid=PyramidConfig(channels=16), head=FCOSHeadConfig(groups=4, convs=2))
+    image = torch.full((32, 32, 3), 0, dtype=torch.uint8)
+    image[:, :, 2] = 200  # blue
+    assert FCOS(config, 3, "caffe").pixels == MSRA
+    pixels = FCOS(config, 3, "pytorch", theirs).preprocess([image]).pixels
+    assert pixels[0, :, 0, 0].tolist() == pytest.approx([200 - 103.53, -116.28, -123.675], rel=1e-6)
+    asked = backbone.model_copy(update={"pixel_order": "rgb", "pixel_std": (2.0, 2.0, 4.0)})
+    pixels = FCOS(config.model_copy(update={"backbone": asked}), 3, "caffe", theirs).preprocess([image]).pixels
+    expected = [-103.53 / 2, -116.28 / 2, (200 - 123.675) / 4]
+    assert pixels[0, :, 0, 0].tolist() == pytest.approx(expected, rel=1e-6)

@@ -18,6 +18,8 @@ SPECIAL = {
     "model.backbone.frozen_stages": st.integers(0, 5),
     "model.pyramid.levels": st.lists(st.integers(2, 7), max_size=6),
     "model.pyramid.ranges": st.none() | st.lists(st.tuples(BOUNDS, BOUNDS), max_size=5),
+    "model.backbone.pixel_mean": st.none() | st.tuples(*3 * [st.floats(0, 255)]),
+    "model.backbone.pixel_std": st.none() | st.tuples(*3 * [st.floats(0.1, 255)]),
     "model.head.prior": st.floats(0.001, 0.999),
     "data.short_side": WHOLE | st.tuples(WHOLE, WHOLE),
     "data.workers": st.integers(-1, 100),

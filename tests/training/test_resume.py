@@ -43,14 +43,17 @@ def run(recipe: Path | None, *overrides: str, until: int | None = None, **change
 
 def test_the_style_of_the_first_weights_stays(here: Path, tiny: Path) -> None:
     """model.weights brought the caffe style along; the recipe's own backbone would be of the pytorch style."""
-    caffe = run(tiny, 'model.backbone.weight_style="caffe"', "schedule.iterations=16")
+    keys = ('model.backbone.weight_style="caffe"', "model.backbone.pixel_mean=[1, 2, 3]")
+    caffe = run(tiny, *keys, "schedule.iterations=16")
     overrides = [f"model.weights={str(caffe.run.path)!r}", "schedule.iterations=16"]
     stopped = run(tiny, *overrides, until=5, run_dir=here / "second")
     assert stopped.interrupted
-    assert load_state(stopped.run.state).style == "caffe"
+    state = load_state(stopped.run.state)
+    assert (state.style, state.pixels) == ("caffe", {"order": "bgr", "mean": [1.0, 2.0, 3.0], "std": [1.0, 1.0, 1.0]})
     done = run(None, resume=str(stopped.run.path))
     assert not done.interrupted
-    assert load_detector(done.run.path).model.style == "caffe"
+    model = load_detector(done.run.path).model
+    assert (model.style, model.pixels.mean) == ("caffe", (1.0, 2.0, 3.0))
 
 
 def test_a_model_that_resumes_loads_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from fcos_cli.data.records import Categories
 from fcos_cli.errors import WeightsError
 from fcos_cli.model.fcos import FCOS
+from fcos_cli.model.pixels import MSRA, PixelFormat
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.weights.saved import load_detector, save_detector
 
@@ -75,6 +76,19 @@ def test_metadata_is_plain_json_text(tmp_path, model):
     recipe = json.loads(metadata["recipe"], parse_constant=refuse_constant)
     assert recipe["model"]["pyramid"]["ranges"] == [[0.0, 50.5], [50.5, "inf"]]
     assert metadata["weight_style"] == "caffe"
+    assert json.loads(metadata["pixels"]) == {
+        "order": "bgr",
+        "mean": [102.9801, 115.9465, 122.7717],
+        "std": [1.0, 1.0, 1.0],
+    }
+
+
+def test_pixels_are_stored_and_files_without_them_still_load(tmp_path, rewritten):
+    theirs = PixelFormat("bgr", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
+    path = tmp_path / "other.safetensors"
+    save_detector(path, FCOS(make_recipe().model, 3, "caffe", theirs), make_recipe(), CLASSES)
+    assert load_detector(path).model.pixels == theirs
+    assert load_detector(rewritten(lambda t, m: m.pop("pixels"))).model.pixels == MSRA
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -185,6 +199,9 @@ def rewritten(tmp_path, model):
         (lambda t, m: m.update(class_ids="[1, 2"), "damaged"),
         (lambda t, m: m.update(class_ids="[1, 2]"), "damaged"),
         (lambda t, m: m.update(weight_style="tensorflow"), "tensorflow"),
+        (lambda t, m: m.update(pixels='{"order": "rgb", "mean": [1, 2], "std": [1, 1, 1]}'), "three numbers"),
+        (lambda t, m: m.update(pixels='{"order": "grb", "mean": [1, 2, 3], "std": [1, 1, 1]}'), "grb"),
+        (lambda t, m: m.update(pixels='{"order": "rgb", "mean": [1, 2, 3], "std": [1, 0, 1]}'), "deviation"),
         (lambda t, m: m.update(recipe='{"model": {"wings": 2}}'), r"model\.wings"),
         (lambda t, m: t.pop("head.scales"), r"head\.scales is missing"),
         (lambda t, m: t.update(extra=torch.zeros(1)), "extra is unknown"),
