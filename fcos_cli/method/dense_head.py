@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from fcos_cli.errors import RecipeError
 from fcos_cli.method.types import Outputs, Selection
 from fcos_kernels.decode import Candidates, PaddedCandidates
 
@@ -26,6 +27,19 @@ class DenseHead(nn.Module, ABC):
     @abstractmethod
     def decode(self, outputs: Outputs, sizes: Tensor, selection: Selection) -> Candidates:
         """Scored boxes of a batch. `sizes`: int64 [N, 2], height and width of each image before padding."""
+
+    def whole_boxes(self, outputs: Outputs, image: Tensor, level: Tensor, row: Tensor, location: Tensor) -> Tensor:
+        """float32 [..., 4], boxes of candidates before they are cut to the image; for recipes that suppress these.
+
+        Args:
+            image, level, row: integers [...], position in the batch, position of the level, row among the image's
+                locations.
+            location: [..., 2], x and y in pixels.
+
+        Raises:
+            RecipeError: the head has no such boxes.
+        """
+        raise RecipeError(f'test.clip = "after" is not for {type(self).__name__}', 'set test.clip = "before"')
 
     @abstractmethod
     def decode_padded(self, outputs: Outputs, sizes: Tensor, selection: Selection) -> PaddedCandidates:

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from fcos_cli.geometry.pyramid import Pyramid
 from fcos_cli.method.interface import Outputs, Selection
+from fcos_cli.model import cutting
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import TestConfig
 from fcos_kernels import dispatch
+from fcos_kernels.decode import Candidates
 from fcos_kernels.nms import batched_nms, nms
 
 _LABEL, _LEVEL, _ROW = 5, 6, 7
@@ -50,25 +52,47 @@ def postprocess(outputs: Outputs, sizes: Tensor, model: FCOS, test: TestConfig, 
         sizes: int64 [N, 2], height and width of each image before padding, on the CPU or beside the outputs.
         model: gives the levels, and the head that decodes its outputs.
         test: thresholds and limits.
-        suppress: off, every candidate is returned, by image and in no particular order of scores.
+        suppress: off, every candidate is returned, by image and in no particular order of scores; where the recipe cuts
+            after suppression, its boxes are whole.
     """
     if dispatch.use_triton(model.device):
         return unpack(postprocess_packed(outputs, sizes, model, test, suppress=suppress).cpu(), outputs, model.pyramid)
     candidates = model.head.decode(outputs, sizes, selection(test))
+    largest = cutting.limits(sizes.to(candidates.boxes.device), test)
+    candidates = _ready(candidates, outputs, model, largest, test)
     kept = torch.arange(len(candidates.scores), device=candidates.scores.device)
     if suppress:
         kept = nms(
-            candidates.boxes,
+            cutting.for_suppression(candidates.boxes, test),
             candidates.scores,
             candidates.labels,
             test.nms_iou,
             images=candidates.image,
             max_per_image=test.max_detections,
         )
-    level, row = candidates.level[kept].cpu(), candidates.location[kept].cpu()
+    candidates = Candidates(*(column[kept] for column in candidates))
+    if suppress and cutting.is_late(test):
+        candidates = _with_area(candidates, cutting.cut(candidates.boxes, largest[candidates.image]), test)
+    image, boxes, scores, labels, level, row = (column.cpu() for column in candidates)
     number, location = _origins(level, row, outputs, model.pyramid)
-    image, boxes, scores, labels = (column[kept].cpu() for column in candidates[:4])
     return Detections(image, boxes, scores, labels, number, location)
+
+
+def _ready(candidates: Candidates, outputs: Outputs, model: FCOS, largest: Tensor, test: TestConfig) -> Candidates:
+    """Candidates with the boxes that suppression sees."""
+    image, level, row = candidates.image, candidates.level, candidates.location
+    if cutting.is_late(test):
+        _, location = _origins(level, row, outputs, model.pyramid)
+        return candidates._replace(boxes=model.head.whole_boxes(outputs, image, level, row, location))
+    # the decoding has cut to exact pixels
+    boxes = cutting.cut(candidates.boxes, largest[image]) if cutting.extra(test) else candidates.boxes
+    return _with_area(candidates, boxes, test)
+
+
+def _with_area(candidates: Candidates, boxes: Tensor, test: TestConfig) -> Candidates:
+    """The candidates with these boxes, but for those without an area."""
+    kept = ~cutting.without_area(boxes, test)
+    return Candidates(*(column[kept] for column in candidates._replace(boxes=boxes)))
 
 
 @torch.no_grad()
@@ -82,15 +106,31 @@ def postprocess_packed(
         score, label, position of the level, row among the image's locations; -1 throughout in rows left over.
     """
     candidates = model.head.decode_padded(outputs, sizes, selection(test))
-    numbers = torch.stack(
-        [candidates.scores.view(torch.int32), candidates.labels, candidates.level, candidates.location], dim=2
-    )
-    packed = torch.cat([candidates.boxes.view(torch.int32), numbers], dim=2)
+    boxes, scores = candidates.boxes, candidates.scores
+    largest = cutting.limits(sizes.to(boxes.device, non_blocking=True), test)[:, None]
+    if cutting.is_late(test):
+        image = torch.arange(len(boxes), device=boxes.device)[:, None]
+        level, row = candidates.level.long(), candidates.location.long()
+        _, location = _origins(level, row, outputs, model.pyramid)
+        boxes = model.head.whole_boxes(outputs, image, level, row, location)
+    else:
+        # the decoding has cut to exact pixels
+        boxes = cutting.cut(boxes, largest) if cutting.extra(test) else boxes
+        scores = scores.masked_fill(cutting.without_area(boxes, test), -1)
+    numbers = torch.stack([scores.view(torch.int32), candidates.labels, candidates.level, candidates.location], dim=2)
+    packed = torch.cat([boxes.view(torch.int32), numbers], dim=2)
     if not suppress:
-        return packed.masked_fill_(candidates.scores[:, :, None] == -1, -1)
-    rows = batched_nms(candidates.boxes, candidates.scores, candidates.labels, test.nms_iou, test.max_detections)
+        return packed.masked_fill_(scores[:, :, None] == -1, -1)
+    seen = cutting.for_suppression(boxes, test)
+    rows = batched_nms(seen, scores, candidates.labels, test.nms_iou, test.max_detections)
     columns = rows.clamp(min=0)[:, :, None].expand(-1, -1, packed.shape[2])
-    return packed.gather(1, columns).masked_fill_(rows[:, :, None] < 0, -1)
+    packed = packed.gather(1, columns)
+    gone = rows < 0
+    if cutting.is_late(test):
+        boxes = cutting.cut(packed[:, :, :4].contiguous().view(torch.float32), largest)
+        packed[:, :, :4] = boxes.view(torch.int32)
+        gone = gone | cutting.without_area(boxes, test)
+    return packed.masked_fill_(gone[:, :, None], -1)
 
 
 def unpack(packed: Tensor, outputs: Outputs, pyramid: Pyramid) -> Detections:
@@ -114,7 +154,7 @@ def selection(test: TestConfig) -> Selection:
 
 
 def _origins(level: Tensor, row: Tensor, outputs: Outputs, pyramid: Pyramid) -> tuple[Tensor, Tensor]:
-    """Level numbers [K] and locations [K, 2] in pixels of rows in the level-concatenated order.
+    """Level numbers [...] and locations [..., 2] in pixels of rows in the level-concatenated order.
 
     Where locations lie: docs/method.md, Locations.
     Only with the grids of the padded batch does such a row mean anything.
@@ -127,4 +167,4 @@ def _origins(level: Tensor, row: Tensor, outputs: Outputs, pyramid: Pyramid) -> 
     number, begin, columns, stride, start = table[:, level]
     cell = row - begin
     y = cell.div(columns, rounding_mode="floor")
-    return number, torch.stack([start + (cell - y * columns) * stride, start + y * stride], dim=1)
+    return number, torch.stack([start + (cell - y * columns) * stride, start + y * stride], dim=-1)

@@ -20,9 +20,11 @@ from fcos_cli.method.table import (
     LossConfig,
     NonNegative,
     Positive,
+    PositiveTriple,
     Range,
     Span,
     Table,
+    Triple,
 )
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnext101_32x8d", "resnext101_64x4d"]
@@ -50,6 +52,13 @@ class BackboneConfig(Table):
         "auto",
         description="Pixel format and stride placement the weights were trained with; auto asks the published name.",
     )
+    pixel_order: Literal["auto", "rgb", "bgr"] = Field(
+        "auto", description="Order of the channels that the weights were trained with; auto: as they say themselves."
+    )
+    pixel_mean: Triple | None = Field(
+        None, description="Taken from pixels of 0 to 255, in that order. Unset: as the weights say."
+    )
+    pixel_std: PositiveTriple | None = Field(None, description="Pixels are divided by it. Unset: as the weights say.")
 
 
 class PyramidConfig(Table):
@@ -184,6 +193,12 @@ class TestConfig(Table):
     score: Literal["sqrt", "product"] = Field("sqrt", description="sqrt(class * centre-ness) or their product.")
     candidates: Positive = Field(1000, description="Candidates kept per level.")
     nms_iou: Fraction = Field(0.6, description="Same-class boxes that overlap more are suppressed.")
+    clip: Literal["before", "after"] = Field(
+        "before", description="Boxes are cut to the image before suppression, or after (AdelaiDet, detectron2)."
+    )
+    box_pixels: Literal["exact", "inclusive"] = Field(
+        "exact", description="A width is x1 - x0, or inclusive x1 - x0 + 1 with x up to width - 1 (official)."
+    )
     max_detections: Positive = Field(100, description="Detections kept per image.")
     tta: TestTimeConfig = TestTimeConfig()
 

@@ -20,6 +20,7 @@ from fcos_cli.data.images import resize, threads
 from fcos_cli.data.loading.tensors import Batch
 from fcos_cli.data.records import DetectionData
 from fcos_cli.geometry.resize import padded_size, resized_size
+from fcos_cli.model import cutting
 from fcos_cli.model.postprocess import Detections, postprocess
 from fcos_cli.recipe.schema import TestConfig
 from fcos_cli.runtime.predictor import Predictor, above
@@ -47,7 +48,7 @@ class AugmentedPredictor(Predictor):
             originals = [task.result() for task in reading]
         for short_side, long_side in further_sizes(self.test):
             detections += self._further(originals, batch, short_side, long_side, pixels)
-        return self._merge(detections)
+        return self._merge(detections, torch.tensor([image.shape[:2] for image in batch.images]))
 
     def _further(
         self, originals: Sequence[np.ndarray], batch: Batch, short_side: int, long_side: int, pixels: int
@@ -79,17 +80,22 @@ class AugmentedPredictor(Predictor):
             detections = Detections(*(column.cpu() for column in detections))
             boxes = detections.boxes
             if mirrored:
-                width = widths[detections.image]
+                width = widths[detections.image] - cutting.extra(self.test)
                 boxes = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
             if factors is not None:
                 boxes = (boxes.double() * factors.tile(1, 2)[detections.image]).float()
             yield detections._replace(image=places[detections.image], boxes=boxes)
 
-    def _merge(self, passes: Sequence[Detections]) -> Detections:
+    def _merge(self, passes: Sequence[Detections], sizes: Tensor) -> Detections:
         every = Detections(*(torch.cat(column) for column in zip(*passes, strict=True)))
         limit = self.test.max_detections
-        kept = nms(every.boxes, every.scores, every.labels, self.test.nms_iou, images=every.image, max_per_image=limit)
+        seen = cutting.for_suppression(every.boxes, self.test)
+        kept = nms(seen, every.scores, every.labels, self.test.nms_iou, images=every.image, max_per_image=limit)
         merged = Detections(*(column[kept] for column in every))
+        if cutting.is_late(self.test):
+            boxes = cutting.cut(merged.boxes, cutting.limits(sizes, self.test)[merged.image])
+            has_area = ~cutting.without_area(boxes, self.test)
+            merged = Detections(*(column[has_area] for column in merged._replace(boxes=boxes)))
         return merged if self.threshold is None else above(merged, self.threshold)
 
 

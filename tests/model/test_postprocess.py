@@ -63,17 +63,26 @@ def sigmoid(x):
     return 1 / (1 + math.exp(-x))
 
 
-def overlap(a, b):
-    w = min(a[2], b[2]) - max(a[0], b[0])
-    h = min(a[3], b[3]) - max(a[1], b[1])
+def overlap(a, b, one):
+    w = min(a[2], b[2]) - max(a[0], b[0]) + one
+    h = min(a[3], b[3]) - max(a[1], b[1]) + one
     if w <= 0 or h <= 0:
         return 0.0
     both = w * h
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+    return both / ((a[2] - a[0] + one) * (a[3] - a[1] + one) + (b[2] - b[0] + one) * (b[3] - b[1] + one) - both)
+
+
+def cut(box, width, height):
+    return [min(max(side, 0), limit) for side, limit in zip(box, (width, height, width, height), strict=True)]
+
+
+def has_area(box, one):
+    return box[2] - box[0] + one > 0 and box[3] - box[1] + one > 0
 
 
 def expected(model, outputs, sizes, test):
     head, scales = model.config.head, model.head.scales.tolist()
+    one = 1 if test.box_pixels == "inclusive" else 0
     result = []
     for image, (height, width) in enumerate(sizes):
         found = []
@@ -90,23 +99,24 @@ def expected(model, outputs, sizes, test):
                     raw = [scales[level] * sides[k][i][j] for k in range(4)]
                     unit = stride if head.normalize_targets else 1
                     far = [unit * (math.exp(r) if head.box_activation == "exp" else max(r, 0.0)) for r in raw]
-                    box = [
-                        min(max(x - far[0], 0), width),
-                        min(max(y - far[1], 0), height),
-                        min(max(x + far[2], 0), width),
-                        min(max(y + far[3], 0), height),
-                    ]
+                    box = [x - far[0], y - far[1], x + far[2], y + far[3]]
+                    if test.clip == "before":
+                        box = cut(box, width - one, height - one)
                     for label in range(CLASSES):
                         p = sigmoid(logits[label][i][j])
                         score = math.sqrt(p * sigmoid(quality[i][j])) if head.quality == "centerness" else p
                         if p > test.score_threshold:
                             here.append((score, label, box, 3 + level, [x, y]))
-            found += sorted(here, key=lambda d: -d[0])[: test.candidates]
+            best = sorted(here, key=lambda d: -d[0])[: test.candidates]
+            found += [d for d in best if test.clip == "after" or has_area(d[2], one)]
         kept = []
-        for one in sorted(found, key=lambda d: -d[0]):
-            if all(one[1] != other[1] or overlap(one[2], other[2]) <= test.nms_iou for other in kept):
-                kept.append(one)
-        result += [(image, *one) for one in kept[: test.max_detections]]
+        for new in sorted(found, key=lambda d: -d[0]):
+            if all(new[1] != other[1] or overlap(new[2], other[2], one) <= test.nms_iou for other in kept):
+                kept.append(new)
+        for score, label, box, *origin in kept[: test.max_detections]:
+            inside = cut(box, width - one, height - one)
+            if has_area(inside, one):
+                result.append((image, score, label, inside, *origin))
     return result
 
 
@@ -118,8 +128,12 @@ def expected(model, outputs, sizes, test):
         ({"quality": "none"}, {"max_detections": 7}),
         ({}, {"candidates": 12, "score_threshold": 0.3}),
         ({"origin": "corner"}, {}),
+        ({"activation": "relu", "normalize": True}, {"clip": "after", "max_detections": 30}),
+        ({"origin": "corner"}, {"clip": "after", "nms_iou": 0.2}),
+        ({}, {"box_pixels": "inclusive", "nms_iou": 0.3}),
+        ({}, {"box_pixels": "inclusive", "clip": "after"}),
     ],
-    ids=["base", "improved", "no-quality", "few", "corner"],
+    ids=["base", "improved", "no-quality", "few", "corner", "late", "late-corner", "inclusive", "late-inclusive"],
 )
 def test_against_the_loop(variant, limits):
     model = make_model(**variant)
@@ -162,7 +176,14 @@ def test_nothing_found():
 @pytest.mark.parametrize("suppress", [True, False])
 @pytest.mark.parametrize(
     ("variant", "limits"),
-    [({}, {}), ({"quality": "none"}, {"max_detections": 7}), ({}, {"candidates": 12, "score_threshold": 0.3})],
+    [
+        ({}, {}),
+        ({"quality": "none"}, {"max_detections": 7}),
+        ({}, {"candidates": 12, "score_threshold": 0.3}),
+        ({"activation": "relu", "normalize": True}, {"clip": "after"}),
+        ({"origin": "corner"}, {"clip": "after", "box_pixels": "inclusive"}),
+        ({}, {"box_pixels": "inclusive"}),
+    ],
 )
 def test_both_routes_find_the_same(variant, limits, suppress):
     pytest.importorskip("triton")
@@ -209,3 +230,19 @@ def test_both_routes_hand_on_what_is_no_number():
     assert plain.boxes.isnan().any()
     for ours, theirs in zip(found, plain, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-4, equal_nan=True)
+
+
+@pytest.mark.parametrize("clip", ["before", "after"])
+@pytest.mark.parametrize("route", ["plain", "triton"])
+def test_a_box_without_area_in_its_image_is_never_reported(clip, route):
+    """Locations of the padding, whose boxes do not reach the image."""
+    if route == "triton":
+        pytest.importorskip("triton")
+    model = make_model(activation="relu")
+    outputs = make_outputs(model, images=1)
+    outputs["box"] = [levels.clamp(max=2) for levels in outputs["box"]]
+    test = Limits(clip=clip, nms_iou=1.0, max_detections=1000)
+    with dispatch.using("triton" if route == "triton" else "reference"):
+        found = postprocess(outputs, torch.tensor([[20, 30]]), model, test)
+    assert 0 < len(found.scores) < 60
+    assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()

@@ -31,17 +31,27 @@ RUNS = {"train": (True, True), "train_empty": (True, False), "train_none": (Fals
 
 IMPROVED = {"box_activation": "relu", "normalize_targets": True, "quality_tower": "regression"}
 SMALL = {"backbone": {"name": "resnet50", "width": 2, "weights": ""}, "pyramid": {"channels": 32}}
-ADELAIDET = {
+OFFICIAL = {
     "model": {**SMALL, "head": IMPROVED},
     "assign": {"center_sampling": 1.5},
     "loss": {"box": "giou"},
+    "test": {"box_pixels": "inclusive"},
 }
-MMDETECTION = {**ADELAIDET, "loss": {"box": "giou", "iou_smoothing": 0.0}}
+ADELAIDET = {**OFFICIAL, "test": {"clip": "after"}}
+MMDETECTION = {
+    "model": {**SMALL, "head": {**IMPROVED, "groups": 8}},
+    "assign": {"center_sampling": 1.5},
+    "loss": {"box": "giou", "iou_smoothing": 0.0},
+    "test": {"rank_by": "class", "score": "product"},
+}
 RECIPES: dict[str, dict[str, Any]] = {
-    "fcos-orig-base": {"model": SMALL},
-    "fcos-orig-imprv": ADELAIDET,
+    "fcos-orig-base": {"model": SMALL, "test": {"box_pixels": "inclusive"}},
+    "fcos-orig-imprv": OFFICIAL,
     "adet-fcos": ADELAIDET,
-    "adet-fcos/thresh_with_ctr": {**ADELAIDET, "test": {"threshold_on": "score", "score_threshold": 0.05**0.5}},
+    "adet-fcos/thresh_with_ctr": {
+        **ADELAIDET,
+        "test": {"clip": "after", "threshold_on": "score", "score_threshold": 0.05**0.5},
+    },
     "adet-fcos/quality_iou": {
         **ADELAIDET,
         "model": {**SMALL, "head": {**IMPROVED, "quality": "iou"}},
@@ -52,12 +62,19 @@ RECIPES: dict[str, dict[str, Any]] = {
         "model": {**SMALL, "head": IMPROVED},
         "assign": {"center_sampling": 1.5, "range_ends": "exclusive"},
         "loss": {"box": "giou", "box_weight": "none", "iou_smoothing": 0.0},
-        "test": {"threshold_on": "score", "score_threshold": 0.2},
+        "test": {"threshold_on": "score", "score_threshold": 0.2, "clip": "after"},
     },
-    "mmdet-fcos-base-caffe": {"loss": {"iou_smoothing": 0.0}},
+    "mmdet-fcos-base-caffe": {
+        "model": SMALL,
+        "loss": {"iou_smoothing": 0.0},
+        "test": {"rank_by": "class", "score": "product", "nms_iou": 0.5},
+    },
     "mmdet-fcos-improved-caffe": MMDETECTION,
     "mmdet-fcos-improved-torch": MMDETECTION,
-    "mmdet-fcos-improved-r18-nmspre": MMDETECTION,
+    "mmdet-fcos-improved-r18-nmspre": {
+        **MMDETECTION,
+        "test": {"rank_by": "class", "score": "product", "candidates": 60, "max_detections": 40},
+    },
     "mmdet-fcos-dcn-caffe": MMDETECTION,
 }
 LOSSES = {

@@ -16,6 +16,7 @@ from fcos_cli.method.dense_head import DenseHead
 from fcos_cli.method.fcos.tables import FCOSHeadConfig
 from fcos_cli.method.interface import Outputs, Selection
 from fcos_cli.method.towers import initialize, tower
+from fcos_kernels.common.outputs import activate
 from fcos_kernels.decode import Candidates, PaddedCandidates, Rule, decode, decode_padded
 
 
@@ -75,6 +76,17 @@ class FCOSHead(DenseHead):
     def decode_padded(self, outputs: Outputs, sizes: Tensor, selection: Selection) -> PaddedCandidates:
         """The same in shapes that do not depend on values."""
         return decode_padded(*self._decoded(outputs), sizes, self._rule(selection))
+
+    def whole_boxes(self, outputs: Outputs, image: Tensor, level: Tensor, row: Tensor, location: Tensor) -> Tensor:
+        """location -+ distances, as the decoding has them before it cuts."""
+        every = torch.cat([box.flatten(2).transpose(1, 2) for box in outputs["box"]], dim=1)
+        scaled = every[image, row].float() * self.scales.float()[level][..., None]
+        # exp in float64, as the op computes it on a CPU
+        exact = scaled.double() if self.config.box_activation == "exp" else scaled
+        unit = torch.tensor(self.units, device=scaled.device)[level][..., None]
+        distance = activate(exact, self.config.box_activation)[0].float() * unit
+        centre = location.float()
+        return torch.cat([centre - distance[..., :2], centre + distance[..., 2:]], dim=-1)
 
     def _decoded(self, outputs: Outputs) -> tuple[list[Tensor], list[Tensor], list[Tensor] | None, Tensor]:
         return outputs["classification"], outputs["box"], outputs.get("quality"), self.scales
