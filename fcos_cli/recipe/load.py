@@ -1,6 +1,7 @@
 """From a name or a file and `--set` overrides to a checked recipe, and back to TOML."""
 
 import datetime
+import logging
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ from fcos_cli.recipe.problems import validate
 from fcos_cli.recipe.schema import Recipe
 
 __all__ = ["LoadedRecipe", "bundled", "load_recipe", "parse_override", "to_toml"]
+
+logger = logging.getLogger(__name__)
 
 OVERRIDE_SOURCE = "--set"
 OWN_KEYS = ("description", "published_ap")
@@ -59,11 +62,13 @@ def load_recipe(spec: str, overrides: Sequence[str] = ()) -> LoadedRecipe:
         for key in OWN_KEYS:
             inherited.pop(key, None)
         origins = _origins(inherited, shown(base)) | origins
-        values = merge(inherited, values)
-    for override in overrides:
+        values = _over(inherited, values)
+    changes: dict[str, Any] = {}
+    for override in overrides:  # together, so that no override is lost to another that names a method
         change = parse_override(override)
         origins |= _origins(change, OVERRIDE_SOURCE)
-        values = merge(values, change)
+        changes = merge(changes, change, keep=True)
+    values = _over(values, changes)
     name = bundled_name(source) or source.stem
     return LoadedRecipe(name, source, validate(values, name=spec, origins=origins), base)
 
@@ -114,17 +119,39 @@ def _parse_value(value: str, text: str) -> Any:
     return value if isinstance(parsed["value"], _DATES) else parsed["value"]
 
 
-def merge(base: Mapping[str, Any], change: Mapping[str, Any], table: str = "") -> dict[str, Any]:
+def _over(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """As `merge`; says which keys are left out where a table changes its method."""
+    for table in method_tables():
+        below, above = _table(base, table), _table(change, table)
+        if _starts_anew(below, above) and (keys := [key for key in below if key != "name"]):
+            was, now = (toml_value(name) for name in (method_name(below), above["name"]))
+            logger.info(f"[{table}] of {was} gives way to that of {now}: without {', '.join(keys)}")
+    return merge(base, change)
+
+
+def _table(values: Mapping[str, Any], table: str) -> Mapping[str, Any]:
+    here: Any = values
+    for part in table.split("."):
+        here = here.get(part, {}) if isinstance(here, Mapping) else {}
+    return here if isinstance(here, Mapping) else {}
+
+
+def _starts_anew(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
+    return "name" in above and above["name"] != method_name(below)
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any], table: str = "", *, keep: bool = False) -> dict[str, Any]:
     """`change` over `base`: tables are merged key by key, anything else (arrays too) is replaced.
 
-    A table whose `name` changes starts anew: the keys of one method mean nothing, or something else, to another.
+    A table whose `name` changes starts anew, unless told to `keep`: the keys of one method mean nothing, or something
+    else, to another.
     """
     merged = dict(base)
     for key, value in change.items():
         below, name = merged.get(key), dotted(table, key)
         if isinstance(below, Mapping) and isinstance(value, Mapping):
-            anew = name in method_tables() and value.get("name", method_name(below)) != method_name(below)
-            merged[key] = dict(value) if anew else merge(below, value, name)
+            anew = not keep and name in method_tables() and _starts_anew(below, value)
+            merged[key] = dict(value) if anew else merge(below, value, name, keep=keep)
         else:
             merged[key] = value
     return merged

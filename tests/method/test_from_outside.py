@@ -35,6 +35,16 @@ def test_the_tables_start_anew_where_the_name_changes(soft, run_fcos):
     assert recipe["model"]["head"] == {"name": "soft", "reg_max": 5}
     assert recipe["loss"] == {"name": "soft", "scale_sides": 0.25}
     assert recipe["model"]["pyramid"]["channels"] == 16
+    assert '[assign] of "fcos" gives way to that of "soft": without center_sampling' in shown.stderr
+
+
+def test_no_override_is_lost_to_another_that_names_a_method(soft, run_fcos):
+    """In either order: the key is FCOS's, and that is said."""
+    pair = ("assign.center_sampling=1.5", "assign.name=soft")
+    for first, second in (pair, pair[::-1]):
+        checked = run_fcos("recipe", "check", "r50", "--set", first, "--set", second, "--json")
+        assert checked.returncode == 2
+        assert "assign.center_sampling is a key of" in checked.stdout
 
 
 @pytest.mark.parametrize(
