@@ -37,8 +37,8 @@ def prepare(
             (recipe.data.val_dataset or recipe.data.dataset, recipe.data.val_split),
         )
     )
-    _check_data(train_data, val_data)
     here.on_main(lambda: _tell_findings(recipe.data, train_data, val_data, log))
+    _check_data(train_data, val_data)
     if here.main:
         _warn_of_shared_images(train_data, val_data)
     for data in (train_data, val_data):

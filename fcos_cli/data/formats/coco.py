@@ -76,7 +76,7 @@ def read_coco(
     categories = Categories.from_pairs((category.id, category.name) for category in classes)
     file_names = [image.file_name.replace("\\", "/") for image in images]
     root = Path(image_root) if image_root is not None else find_image_root(path, file_names)
-    root, file_names = located(root, file_names, below or _searched(path), found)
+    root, file_names = located(root, file_names, below or _searched(path.parent), found)
     sizes = _sizes(images, found)
     unknown = np.flatnonzero((sizes <= 0).any(axis=1))
     if unknown.size:
@@ -131,7 +131,8 @@ def coco_splits(folder: Path) -> dict[str, Split]:
         listed = [file for file in _detection_files(folder) if not file.name.endswith(".images.json")]
         files = {file.stem: file for file in listed if looks_like_coco(file)}
     return {
-        name: coco_split(file, f"{folder.name} {name}", folder, any_name=name == ALL) for name, file in files.items()
+        name: coco_split(file, f"{folder.name} {name}", _searched(folder), any_name=name == ALL)
+        for name, file in files.items()
     }
 
 
@@ -160,9 +161,8 @@ def find_image_root(annotation_file: Path, file_names: Sequence[str]) -> Path:
     return max(places, key=lambda place: sum(os.path.isfile(place / probe) for probe in probes))
 
 
-def _searched(annotation_file: Path) -> Path:
-    """The folder of the data set of a file that was named by itself: its own, or the one above `annotations`."""
-    here = annotation_file.parent
+def _searched(here: Path) -> Path:
+    """The folder of the data set whose annotation files lie here: this one, or the one above `annotations`."""
     return here.parent if here.name.lower() in ("annotations", "annotation", "annots", "labels", "json") else here
 
 

@@ -11,7 +11,16 @@ from xml.etree import ElementTree
 from fcos_cli.data.findings import Findings, Kind
 from fcos_cli.data.formats.finding import ImageFinder
 from fcos_cli.data.formats.format import Format
-from fcos_cli.data.formats.named import Box, NamedBox, NamedImage, class_names, named_data, named_split, title
+from fcos_cli.data.formats.named import (
+    BAD_SHAPE,
+    Box,
+    NamedBox,
+    NamedImage,
+    class_names,
+    named_data,
+    named_split,
+    title,
+)
 from fcos_cli.data.formats.splits import ALL, Split
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
@@ -43,28 +52,32 @@ def read_cvat(file: Path, split: str = ALL, subset: str | None = None) -> Detect
     """
     root = _root(file)
     finder = ImageFinder(file.parent)
-    found = Findings()
+    findings = Findings()
     images = []
     everything = []
     for element in root.iter("image"):
         name = finder.find(element.get("name") or "", [file.parent / "images", file.parent])
-        boxes, ignored = [], 0
+        own = findings if subset in (None, (element.get("subset") or "").strip()) else Findings()
+        boxes = []
         for shape in element:
             if shape.tag not in _SHAPES:
                 continue
-            box = _box(shape, file)
+            try:
+                box = _box(shape)
+            except ValueError:
+                own.add(BAD_SHAPE, f"{name}: <{shape.tag}>")
+                continue
             if box is None:
-                ignored += 1
+                own.add(NOT_A_BOX, f"{name}: <{shape.tag}>")
             else:
                 boxes.append(NamedBox((shape.get("label") or "").strip(), box))
         image = NamedImage(name, boxes, (_whole(element.get("width")), _whole(element.get("height"))))
         everything.append(image)
-        if subset is None or (element.get("subset") or "").strip() == subset:
+        if own is findings:
             images.append(image)
-            found.add(NOT_A_BOX, name, count=ignored)
     listed = [(item.findtext("name") or "").strip() for item in root.findall(".//labels/label")]
     classes = class_names(everything, [name for name in listed if name])
-    return named_data(title(file.parent, split), file.parent, images, classes, findings=found)
+    return named_data(title(file.parent, split), file.parent, images, classes, findings=findings)
 
 
 def is_cvat(file: Path) -> bool:
@@ -98,14 +111,11 @@ def _root(file: Path) -> ElementTree.Element:
     return root
 
 
-def _box(shape: ElementTree.Element, file: Path) -> Box | None:
-    """The box around a shape; None where it has no area."""
+def _box(shape: ElementTree.Element) -> Box | None:
+    """The box around a shape; None where it has no area. Raises ValueError where a coordinate is no number."""
 
     def number(key: str) -> float:
-        try:
-            return float(shape.get(key) or "")
-        except ValueError:
-            raise DataError(f"{file}: a <{shape.tag}> whose {key} is {shape.get(key)!r}", "correct it") from None
+        return float(shape.get(key) or "")
 
     if shape.tag == "box":
         box = number("xtl"), number("ytl"), number("xbr"), number("ybr")
@@ -125,11 +135,8 @@ def _box(shape: ElementTree.Element, file: Path) -> Box | None:
         return min(values[:8]), min(values[8:]), max(values[:8]), max(values[8:])
     if shape.tag != "polygon":
         return None
-    try:
-        pairs = [pair.split(",") for pair in (shape.get("points") or "").split(";") if pair]
-        xs, ys = [float(x) for x, _ in pairs], [float(y) for _, y in pairs]
-    except ValueError:
-        raise DataError(f"{file}: a <polygon> whose points are no pairs of numbers", "correct it") from None
+    pairs = [pair.split(",") for pair in (shape.get("points") or "").split(";") if pair]
+    xs, ys = [float(x) for x, _ in pairs], [float(y) for _, y in pairs]
     return (min(xs), min(ys), max(xs), max(ys)) if len(xs) > 2 else None
 
 

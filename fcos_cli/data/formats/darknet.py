@@ -5,6 +5,7 @@ these files count from Darknet's own folder, so leading folders that are not the
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from fcos_cli.data.formats.format import Format
@@ -74,7 +75,9 @@ def _split(folder: Path, split: str, listed: Path, names: Path) -> Split:
     def files() -> list[Path]:
         return [listed, names, *label_files(images())] if listed.is_file() else [names]
 
-    return named_split(read, lambda: len(images()) if listed.is_file() else None, split, files)
+    lost = "" if listed.is_file() else f"{title(folder, split)}: no list of images {listed}"
+    opened = named_split(read, lambda: None if lost else len(images()), split, files)
+    return replace(opened, lost=lost)
 
 
 def _keys(file: Path) -> dict[str, str]:

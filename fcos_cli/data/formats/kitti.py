@@ -12,8 +12,8 @@ from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.named import NamedBox, NamedImage, class_names, named_data, named_split, title
 from fcos_cli.data.formats.splits import ALL, Split, meaning, read_lines
 from fcos_cli.data.records import DetectionData
-from fcos_cli.errors import DataError
 
+NOT_A_LINE = Kind("lines that are not KITTI's: a class and 14 numbers", boxes=True)
 DONT_CARE = Kind("DontCare regions", boxes=True)
 _LABEL_FOLDERS = ("label_2", "labels", "label", "labels_kitti")
 _IMAGE_FOLDERS = ("image_2", "images", "data", "image")
@@ -37,14 +37,9 @@ def kitti_splits(folder: Path) -> dict[str, Split]:
     return {split: _split(folder, split, found) for split in found}
 
 
-def read_kitti(file: Path, image: str) -> tuple[NamedImage, int]:
-    """The objects of one label file, and how many DontCare regions it has.
-
-    Raises:
-        DataError: a line is not KITTI's; names the file and the line.
-    """
+def read_kitti(file: Path, image: str, findings: Findings) -> NamedImage:
+    """The objects of one label file. Lines that are not KITTI's, and DontCare regions, are found and left out."""
     boxes = []
-    ignored = 0
     for number, line in enumerate(read_lines(file), start=1):
         words = line.split()
         # A class name may hold blanks, a prediction's line ends in its score.
@@ -54,13 +49,14 @@ def read_kitti(file: Path, image: str) -> tuple[NamedImage, int]:
         except ValueError:
             values = []
         if len(values) < 14:
-            raise DataError(f"{file}:{number}: not a line of KITTI's: {line[:60]}", "it has a class and 14 numbers")
+            findings.add(NOT_A_LINE, f"{file.name}:{number}: {line[:60]}")
+            continue
         name = " ".join(words[: last - 14])
         if name == "DontCare":
-            ignored += 1
+            findings.add(DONT_CARE, f"{file.name}:{number}")
         else:
             boxes.append(NamedBox(name, (values[3], values[4], values[5], values[6])))
-    return NamedImage(image, boxes), ignored
+    return NamedImage(image, boxes)
 
 
 def _split(folder: Path, split: str, found: dict[str, tuple[Path, Path]]) -> Split:
@@ -69,16 +65,16 @@ def _split(folder: Path, split: str, found: dict[str, tuple[Path, Path]]) -> Spl
 
     def read() -> DetectionData:
         finder = ImageFinder(folder)
-        parsed: dict[str, list[tuple[NamedImage, int]]] = {}
+        parsed: dict[str, list[NamedImage]] = {}
+        findings = Findings()
         for name, (place, labels) in found.items():
             near = [*(place / inner for inner in _IMAGE_FOLDERS), labels, place]
             named = ((file, finder.by_stem(file.stem, near) or f"{file.stem}.png") for file in files(name))
-            parsed[name] = [read_kitti(file, image) for file, image in named]
-        images = [image for image, _ in parsed[split]]
-        classes = class_names(image for items in parsed.values() for image, _ in items)
-        findings = Findings()
-        findings.add(DONT_CARE, count=sum(ignored for _, ignored in parsed[split]))
-        return named_data(title(folder, split), folder, images, classes, findings=findings)
+            # What is odd in other splits is said by these.
+            own = findings if name == split else Findings()
+            parsed[name] = [read_kitti(file, image, own) for file, image in named]
+        classes = class_names(image for images in parsed.values() for image in images)
+        return named_data(title(folder, split), folder, parsed[split], classes, findings=findings)
 
     return named_split(read, lambda: len(files(split)), split, lambda: files(split))
 

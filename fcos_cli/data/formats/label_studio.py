@@ -14,15 +14,26 @@ import msgspec
 from fcos_cli.data.findings import Findings, Kind, Weight
 from fcos_cli.data.formats.finding import ImageFinder
 from fcos_cli.data.formats.format import Format
-from fcos_cli.data.formats.named import Box, NamedBox, NamedImage, class_names, named_data, named_split, title
+from fcos_cli.data.formats.named import (
+    BAD_SHAPE,
+    NO_LABEL,
+    Box,
+    NamedBox,
+    NamedImage,
+    class_names,
+    named_data,
+    named_split,
+    title,
+)
 from fcos_cli.data.formats.splits import ALL, Split
 from fcos_cli.data.image_names import is_image_name
+from fcos_cli.data.images import LARGEST_SIDE
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 
 NOT_A_BOX = Kind("results that are no shapes with an area (key points, brushes, choices, texts)", boxes=True)
 NOT_DONE = Kind("tasks left out, without an annotation that was not cancelled")
-NO_LABEL = Kind("shapes without a label", boxes=True)
+NO_IMAGE = Kind("tasks left out, without an image")
 SEVERAL = Kind("tasks with several annotations, of which the first is taken", Weight.NOTE)
 _KINDS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
 
@@ -48,25 +59,33 @@ def read_label_studio(file: Path, split: str = ALL) -> DetectionData:
     found = Findings()
     images = []
     for number, task in enumerate(_tasks(file), start=1):
-        where = f"{file}, task {task.get('id', number)}"
+        place = f"task {task.get('id', number)}"
         results = _results(task)
         if results is None:
-            found.add(NOT_DONE, f"task {task.get('id', number)}")
+            found.add(NOT_DONE, place)
             continue
         if len([item for item in task.get("annotations") or [] if not item.get("was_cancelled")]) > 1:
-            found.add(SEVERAL, f"task {task.get('id', number)}")
+            found.add(SEVERAL, place)
         boxes = []
         size = (0, 0)
         for result in results:
             value = {**result, **(result.get("value") or {})}
-            box = _box(value, where)
+            try:
+                box = _box(value)
+            except (ArithmeticError, KeyError, TypeError, ValueError):
+                found.add(BAD_SHAPE, place)
+                continue
             label = next((value[kind][0] for kind in _KINDS if value.get(kind)), None)
             if box is None or label is None:
-                found.add(NOT_A_BOX if box is None else NO_LABEL, f"task {task.get('id', number)}")
+                found.add(NOT_A_BOX if box is None else NO_LABEL, place)
                 continue
             boxes.append(NamedBox(str(label), box))
-            size = (int(result.get("original_width") or 0), int(result.get("original_height") or 0))
-        name = finder.find(_image(task, where), [file.parent / "images", file.parent])
+            size = (_side(result.get("original_width")), _side(result.get("original_height")))
+        written = _image(task)
+        if not written:
+            found.add(NO_IMAGE, place)
+            continue
+        name = finder.find(written, [file.parent / "images", file.parent])
         images.append(NamedImage(name, boxes, size, fractions=True))
     classes = class_names(images)
     return named_data(title(file.parent, split), file.parent, images, classes, findings=found)
@@ -111,7 +130,9 @@ def _results(task: dict[str, Any]) -> list[dict[str, Any]] | None:
     return None if results is None else [item for item in results if isinstance(item, dict)]
 
 
-def _image(task: dict[str, Any], where: str) -> str:
+def _image(task: dict[str, Any]) -> str:
+    """The image of a task; empty where it has none."""
+
     def texts() -> Iterator[str]:
         inner = task.get("data")
         data: dict[str, Any] = inner if isinstance(inner, dict) else task
@@ -119,27 +140,29 @@ def _image(task: dict[str, Any], where: str) -> str:
         yield from (value for value in data.values() if isinstance(value, str) and is_image_name(value.split("?")[0]))
         yield str(task.get("file_upload") or "")
 
-    name = next((text for text in texts() if text), "")
-    if not name:
-        raise DataError(f"{where}: no image", "a task needs `data` with `image`")
-    return name
+    return next((text for text in texts() if text), "")
 
 
-def _box(value: dict[str, Any], where: str) -> Box | None:
-    """Around a shape, in fractions of the image; None where it is no shape with an area."""
-    try:
-        if "points" in value:
-            xs, ys = [float(x) for x, _ in value["points"]], [float(y) for _, y in value["points"]]
-            corners = list(zip(xs, ys, strict=True))
-        elif "radiusX" in value:
-            x, y, rx, ry = (float(value[key]) for key in ("x", "y", "radiusX", "radiusY"))
-            corners = [(x - rx, y - ry), (x + rx, y + ry)]
-        elif "width" in value and "x" in value:
-            corners = _turned(value)
-        else:
-            return None
-    except (KeyError, TypeError, ValueError):
-        raise DataError(f"{where}: a shape whose coordinates are no numbers", "correct the export") from None
+def _side(value: object) -> int:
+    """A width or height; 0 where it is none."""
+    return int(value) if isinstance(value, int | float) and 0 < value <= LARGEST_SIDE else 0
+
+
+def _box(value: dict[str, Any]) -> Box | None:
+    """Around a shape, in fractions of the image; None where it is no shape with an area.
+
+    Coordinates that are no numbers raise ValueError or its like.
+    """
+    if "points" in value:
+        xs, ys = [float(x) for x, _ in value["points"]], [float(y) for _, y in value["points"]]
+        corners = list(zip(xs, ys, strict=True))
+    elif "radiusX" in value:
+        x, y, rx, ry = (float(value[key]) for key in ("x", "y", "radiusX", "radiusY"))
+        corners = [(x - rx, y - ry), (x + rx, y + ry)]
+    elif "width" in value and "x" in value:
+        corners = _turned(value)
+    else:
+        return None
     if len(corners) < 2:
         return None
     xs, ys = [x / 100 for x, _ in corners], [y / 100 for _, y in corners]

@@ -9,9 +9,12 @@ from typing import Any
 import msgspec
 
 from fcos_cli.data.findings import Findings, Kind
+from fcos_cli.data.formats.assemble import UNREADABLE
 from fcos_cli.data.formats.finding import ImageFinder
 from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.named import (
+    BAD_SHAPE,
+    NO_LABEL,
     Box,
     NamedBox,
     NamedImage,
@@ -44,14 +47,18 @@ def read_labelme(file: Path, finder: ImageFinder) -> tuple[NamedImage, Findings]
     content = _load(file)
     found = Findings()
     boxes = []
-    for shape in content["shapes"]:
-        box = _box(shape, file)
-        if box is None:
-            found.add(NOT_A_BOX, file.name)
+    for number, shape in enumerate(content["shapes"], start=1):
+        where = f"{file.name}, shape {number}"
+        try:
+            box = _box(shape)
+        except (AttributeError, TypeError, ValueError):
+            found.add(BAD_SHAPE, where)
+            continue
+        label = str(shape.get("label") or "").strip()
+        if box is None or not label:
+            found.add(NOT_A_BOX if box is None else NO_LABEL, where)
         else:
-            boxes.append(NamedBox(str(shape.get("label") or "").strip(), box))
-    if any(not item.name for item in boxes):
-        raise DataError(f"{file}: a shape without a label", "give every shape its class")
+            boxes.append(NamedBox(label, box))
     near = [file.parent, file.parent.parent / "images", file.parent.parent]
     name = finder.find(str(content.get("imagePath") or f"{file.stem}.jpg"), near)
     if not (finder.folder / name).is_file():
@@ -66,22 +73,30 @@ def _split(folder: Path, split: str, places: dict[str, list[Path]]) -> Split:
 
     def read() -> DetectionData:
         finder = ImageFinder(folder)
-        parsed = {name: [read_labelme(file, finder) for file in files(name)] for name in places}
-        everything = [image for images in parsed.values() for image, _ in images]
+        parsed: dict[str, list[NamedImage]] = {name: [] for name in places}
+        found = Findings()
+        for name, images in parsed.items():
+            for file in files(name):
+                # What is odd in other splits is said by these.
+                own = found if name == split else Findings()
+                try:
+                    image, odd = read_labelme(file, finder)
+                except DataError as error:
+                    own.add(UNREADABLE, error.message)
+                else:
+                    images.append(image)
+                    own.extend(odd)
+        everything = [image for images in parsed.values() for image in images]
         classes = class_names(everything, class_names_beside(folder) or ())
-        found = Findings(finding for _, findings in parsed[split] for finding in findings)
-        images = [image for image, _ in parsed[split]]
-        return named_data(title(folder, split), folder, images, classes, findings=found)
+        return named_data(title(folder, split), folder, parsed[split], classes, findings=found)
 
     return named_split(read, lambda: len(files(split)), split, lambda: files(split))
 
 
-def _box(shape: dict[str, Any], file: Path) -> Box | None:
+def _box(shape: dict[str, Any]) -> Box | None:
+    """Around a shape; None where it has no area. Points that are no pairs of numbers raise ValueError or its like."""
     kind, points = shape.get("shape_type") or "polygon", shape.get("points") or ()
-    try:
-        xs, ys = [float(x) for x, _ in points], [float(y) for _, y in points]
-    except (TypeError, ValueError):
-        raise DataError(f"{file}: a shape whose points are no pairs of numbers", "correct the file") from None
+    xs, ys = [float(x) for x, _ in points], [float(y) for _, y in points]
     if kind == "circle" and len(xs) == 2:
         radius = ((xs[1] - xs[0]) ** 2 + (ys[1] - ys[0]) ** 2) ** 0.5
         return xs[0] - radius, ys[0] - radius, xs[0] + radius, ys[0] + radius
@@ -99,8 +114,6 @@ def _load(file: Path) -> dict[str, Any]:
         raise DataError(f"{file}: {error.strerror}") from None
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise DataError(f"{file}: not a LabelMe file", "it needs a list `shapes`")
-    if not all(isinstance(shape, dict) for shape in content["shapes"]):
-        raise DataError(f"{file}: a shape that is no object", "correct the file")
     return content
 
 

@@ -15,6 +15,8 @@ from fcos_cli.data.records import Categories, DetectionData
 from fcos_cli.errors import DataError
 
 Box = tuple[float, float, float, float]
+BAD_SHAPE = Kind("shapes whose coordinates are no numbers", boxes=True)
+NO_LABEL = Kind("shapes without a label", boxes=True)
 NO_SIZE = Kind("boxes of images whose size cannot be read", boxes=True)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from fcos_cli.data.findings import EXAMPLES, Findings, Kind
 from fcos_cli.data.formats.finding import ImageFinder
 from fcos_cli.data.formats.format import Format
-from fcos_cli.data.formats.named import NamedBox, NamedImage, class_names, named_data, named_split, title
+from fcos_cli.data.formats.named import BAD_SHAPE, NamedBox, NamedImage, class_names, named_data, named_split, title
 from fcos_cli.data.formats.splits import ALL, Split, meaning
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
@@ -45,6 +45,7 @@ def read_open_images(file: Path, folder: Path, split: str = ALL) -> DetectionDat
     near = [place / part for place in (folder, file.parent.parent) for part in (split, "data", "images", ".")]
     boxes: dict[str, list[NamedBox]] = {}
     place_of: dict[str, str | None] = {}
+    findings = Findings()
     absent = 0
     for number, row in enumerate(_rows(file), start=2):
         image = row["ImageID"]
@@ -57,7 +58,8 @@ def read_open_images(file: Path, folder: Path, split: str = ALL) -> DetectionDat
         try:
             x0, x1, y0, y1 = (float(row[key]) for key in _COLUMNS[2:])
         except (TypeError, ValueError):
-            raise DataError(f"{file}:{number}: coordinates that are no numbers", "restore the file") from None
+            findings.add(BAD_SHAPE, f"{file.name}:{number}")
+            continue
         name = readable.get(row["LabelName"], row["LabelName"])
         boxes.setdefault(place, []).append(NamedBox(name, (x0, y0, x1, y1), row.get("IsGroupOf") == "1"))
     images = [NamedImage(place, items, fractions=True) for place, items in boxes.items()]
@@ -67,11 +69,10 @@ def read_open_images(file: Path, folder: Path, split: str = ALL) -> DetectionDat
             f"{file}: none of its {len(missing):,} images is in {folder} (looked for {missing[0]}.jpg)",
             "download the images of this split into the folder",
         )
-    found = Findings()
-    found.add(ABSENT, *missing[:EXAMPLES], count=absent)
+    findings.add(ABSENT, *missing[:EXAMPLES], count=absent)
     listed = list(readable.values()) if len(readable) <= len(boxes) else []
     classes = class_names(images, listed)
-    return named_data(title(folder, split), folder, images, classes, findings=found)
+    return named_data(title(folder, split), folder, images, classes, findings=findings)
 
 
 def is_open_images(file: Path) -> bool:

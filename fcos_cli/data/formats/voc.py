@@ -7,6 +7,7 @@ some of them with 0 raised to 1; the difference is below one pixel, and training
 Objects marked `difficult` are treated like COCO's crowd: no positives in training, neither hit nor miss in evaluation.
 """
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -179,7 +180,7 @@ def _present(files: Sequence[Path], name: str, findings: Findings) -> list[Path]
         DataError: none of them is.
     """
     once = list(dict.fromkeys(files))
-    there = [file for file in once if file.is_file()]
+    there = [file for file in once if os.path.isfile(file)]
     if once and not there:
         raise DataError(
             f"{name}: none of its {len(once)} annotation files is in {once[0].parent}: looked for {once[0].name}",

@@ -99,7 +99,7 @@ def read_yolo(
     for image in images:
         label_file = _label_file(image)
         try:
-            text = read_label_file(label_file) if label_file.is_file() else None
+            text = read_label_file(label_file) if os.path.isfile(label_file) else None
         except DataError as error:
             found.add(UNREADABLE, error.message)
             continue
@@ -149,7 +149,7 @@ def _split(
     shared: tuple[Finding, ...] = (),
 ) -> Split:
     title = folder.name if name == ALL else f"{folder.name} {name}"
-    absent = [place for place in places if not place.exists()]
+    absent = [place for place in places if not os.path.exists(place)]
     lost = f"{title}: no folder or list of images {absent[0]}" if absent else ""
     class_folders = [] if categories else _class_folders(folder, places)
 
@@ -246,7 +246,7 @@ def _swap_folder(image: Path) -> str:
 
 def _label_file(image: Path) -> Path:
     label_file = Path(_swap_folder(image)).with_suffix(".txt")
-    return label_file if label_file.is_file() else image.with_suffix(".txt")
+    return label_file if os.path.isfile(label_file) else image.with_suffix(".txt")
 
 
 YOLO = Format(

@@ -102,11 +102,11 @@ def resolve(value: str, bases: tuple[Path, ...], found: Findings, what: str = ""
     """
     given = value.replace("\\", "/") if "\\" in value else value
     for base in bases:
-        if (base / given).exists():
+        if os.path.exists(base / given):
             return Path(os.path.normpath(base / given))
     for base in bases:
         for end in _ends(given):
-            if (base / end).exists():
+            if os.path.exists(base / end):
                 found.add(MOVED, f"{what + ': ' if what else ''}{value} -> {end}")
                 return Path(os.path.normpath(base / end))
     return Path(os.path.normpath(bases[0] / given))

@@ -3,6 +3,8 @@
 import pytest
 
 from fcos_cli.data.datasets import find_splits, open_data
+from fcos_cli.data.findings import Finding
+from fcos_cli.data.formats.named import BAD_SHAPE
 from fcos_cli.errors import DataError
 
 LABELS = "<meta><task><labels><label><name>dog</name></label><label><name>cat</name></label></labels></task></meta>"
@@ -51,8 +53,6 @@ def test_subsets_are_splits(made):
     ("content", "message"),
     [
         ("<annotations><track id='0' label='a'/></annotations>", "tracks"),
-        (document(image("a.jpg", BOX.replace("10.5", "ten"))), "xtl is 'ten'"),
-        (document(image("a.jpg", '<polygon label="dog" points="1,2;3"/>')), "no pairs of numbers"),
         ("<annotations><image>", "not valid XML"),
     ],
 )
@@ -61,3 +61,12 @@ def test_what_is_wrong_names_the_file(made, content, message):
     made.text("annotations.xml", content)
     with pytest.raises(DataError, match=rf"annotations\.xml: .*{message}"):
         open_data(str(made.root))
+
+
+@pytest.mark.parametrize("shape", [BOX.replace("10.5", "ten"), '<polygon label="dog" points="1,2;3"/>'])
+def test_a_shape_whose_coordinates_are_no_numbers_is_left_out(made, shape):
+    made.image("a.jpg")
+    made.text("annotations.xml", document(image("a.jpg", shape, BOX)))
+    data = open_data(str(made.root))
+    assert len(data.boxes) == 1
+    assert data.findings == (Finding(BAD_SHAPE, 1, (f"a.jpg: <{shape[1:].split()[0]}>",)),)

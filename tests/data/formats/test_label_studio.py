@@ -3,8 +3,9 @@
 import pytest
 
 from fcos_cli.data.datasets import find_splits, open_data
-from fcos_cli.data.formats.label_studio import NOT_DONE, SEVERAL
-from fcos_cli.errors import DataError
+from fcos_cli.data.findings import Finding
+from fcos_cli.data.formats.label_studio import NO_IMAGE, NOT_DONE, SEVERAL
+from fcos_cli.data.formats.named import BAD_SHAPE
 
 
 def rectangle(label, x, y, width, height, rotation=0):
@@ -66,14 +67,15 @@ def test_json_min_and_tasks_that_were_cancelled(made, listed):
 
 
 @pytest.mark.parametrize(
-    ("tasks", "message"),
+    ("tasks", "kind", "images"),
     [
-        ([{"id": 7, "annotations": [{"result": []}], "data": {}}], "task 7: no image"),
-        ([task(8, "a.jpg", rectangle("cat", "x", 1, 2, 3))], "task 8: .*no numbers"),
+        ([{"id": 7, "annotations": [{"result": []}], "data": {}}], NO_IMAGE, 0),
+        ([task(7, "a.jpg", rectangle("cat", "x", 1, 2, 3))], BAD_SHAPE, 1),
     ],
 )
-def test_what_is_wrong_names_the_task(made, tasks, message):
+def test_what_cannot_be_used_is_left_out_and_names_the_task(made, tasks, kind, images):
     made.image("a.jpg")
     made.json("export.json", tasks)
-    with pytest.raises(DataError, match=message):
-        open_data(str(made.root))
+    data = open_data(str(made.root))
+    assert len(data) == images
+    assert data.findings == (Finding(kind, 1, ("task 7",)),)

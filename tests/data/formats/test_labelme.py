@@ -3,7 +3,9 @@
 import pytest
 
 from fcos_cli.data.datasets import find_splits, open_data
-from fcos_cli.errors import DataError
+from fcos_cli.data.findings import Finding
+from fcos_cli.data.formats.assemble import UNREADABLE
+from fcos_cli.data.formats.named import BAD_SHAPE, NO_LABEL
 
 
 def annotation(image, *shapes, size=(160, 120)):
@@ -54,15 +56,26 @@ def test_image_data_before_the_shapes(made):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("shapes", "kind"),
     [
-        ({"shapes": [{"label": "", "points": [[1, 1], [2, 2]], "shape_type": "rectangle"}]}, "a shape without a label"),
-        ({"shapes": [{"label": "cat", "points": [[1, "x"], [2, 2]]}]}, "points are no pairs of numbers"),
-        ({"shapes": [1]}, "a shape that is no object"),
+        ([{"label": "", "points": [[1, 1], [2, 2]], "shape_type": "rectangle"}], NO_LABEL),
+        ([{"label": "cat", "points": [[1, "x"], [2, 2]]}], BAD_SHAPE),
+        ([{"label": "cat", "points": 5}], BAD_SHAPE),
+        ([1], BAD_SHAPE),
     ],
 )
-def test_what_is_wrong_names_the_file(made, change, message):
+def test_a_shape_that_cannot_be_used_is_left_out(made, shapes, kind):
     made.image("a.jpg")
-    made.json("a.json", {**annotation("a.jpg"), **change})
-    with pytest.raises(DataError, match=rf"a\.json: .*{message}"):
-        open_data(str(made.root))
+    made.json("a.json", {**annotation("a.jpg"), "shapes": shapes})
+    assert open_data(str(made.root)).findings == (Finding(kind, 1, ("a.json, shape 1",)),)
+
+
+def test_an_image_whose_file_is_broken_is_left_out(made):
+    made.image("a.jpg", "b.jpg")
+    made.json("a.json", annotation("a.jpg"))
+    made.text("b.json", '{"shapes": [], "imagePath": "b.jpg", ')
+    data = open_data(str(made.root))
+    assert list(data.file_names) == ["a.jpg"]
+    (found,) = data.findings
+    assert (found.kind, found.count) == (UNREADABLE, 1)
+    assert "b.json: not valid JSON" in found.examples[0]
