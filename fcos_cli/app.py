@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fcos_cli.commands import bench, data, evaluate, predict, recipe, stats, train
+from fcos_cli.commands import bench, data, evaluate, new, predict, recipe, stats, train
 from fcos_cli.errors import INTERRUPTED, FcosError, SetupError
 from fcos_cli.report import console
 from fcos_cli.version import __version__
@@ -53,6 +53,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("new")(new.new)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)

@@ -1,4 +1,4 @@
-"""The floors of the house: app - commands - training, predict, benchmarks - runtime - weights, stats - model - ground.
+"""The floors of the house: app - commands - training, predict, ... - runtime - weights, stats - model - ground.
 
 An import never runs up; packages of one floor, and files, form no circle; torch is imported only where it is needed.
 """
@@ -33,7 +33,7 @@ FLOORS = (
     ("model",),
     ("weights", "stats"),
     ("runtime",),
-    ("training", "predict", "benchmarks"),
+    ("training", "predict", "benchmarks", "drafting"),
     ("commands",),
     ("app",),
     ("__main__",),
