@@ -27,7 +27,7 @@ class Tile:
         pixels: uint8 [H, W, 3] RGB.
         boxes: [D, 4] xyxy in pixels of the image: detections.
         labels: [D] positions in `names`.
-        scores: [D].
+        scores: [D]; None for annotations.
         truth_boxes: [G, 4] xyxy: the annotations, drawn dashed; None where there are none to show.
         title: a line below the image.
     """
@@ -35,7 +35,7 @@ class Tile:
     pixels: np.ndarray
     boxes: np.ndarray
     labels: np.ndarray
-    scores: np.ndarray
+    scores: np.ndarray | None = None
     truth_boxes: np.ndarray | None = None
     title: str = ""
 
