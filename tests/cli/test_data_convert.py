@@ -34,7 +34,7 @@ def test_counts_and_what_was_left_out(tmp_path):
     assert any("cut at their image's border" in line for line in content["changed"])
     result = run.invoke(app, [*arguments, str(tmp_path / "two")])
     assert "left out: crowd" in result.stderr
-    assert "left out on reading: boxes with a side of zero or less (1)" in result.stderr
+    assert "all: on reading: left out: boxes with a side of zero or less (1)" in result.stderr
     assert f"next: fcos data check {tmp_path / 'two'}" in result.stderr
     assert (tmp_path / "two/labels/all/a.txt").read_text() == "0 0.40000000 0.53333333 0.75000000 0.93333333\n"
     assert isinstance(run.invoke(app, [*arguments, str(tmp_path / "two")]).exception, UsageError)

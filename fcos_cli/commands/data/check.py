@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fcos_cli.commands.data.convert import show_written
+from fcos_cli.commands.data.options import own_format
 from fcos_cli.commands.options import ImageDirOption
 from fcos_cli.errors import DataError
 from fcos_cli.report import console
@@ -30,14 +32,26 @@ def check(
     strict: Annotated[
         bool, typer.Option("--strict", help="What was left out, not read or changed on reading is an error.")
     ] = False,
+    fix: Annotated[
+        Path | None,
+        typer.Option("--fix", metavar="OUT", help="Write a sound copy: what is broken or there twice is left out."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
-    """Counts, what was not read, and what is wrong. Exit code 3 where the data cannot be used as they are."""
+    """Counts, what was not read, and what is wrong. Exit code 3 where the data cannot be used as they are.
+
+    --fix decodes the images and leaves out: those that are missing or broken, those that a split holds twice, those of
+    train that val or test hold too, boxes outside of their image, boxes that are there twice. Boxes end at the border.
+    """
     from fcos_cli.data.check import check_data, check_together
     from fcos_cli.data.datasets import find_splits, findings_around, open_data
     from fcos_cli.data.doctor.copies import copies_found
     from fcos_cli.data.findings import Weight, lines
+    from fcos_cli.files import check_absent
 
+    if fix is not None:
+        check_absent(fix)
+        images = True
     layout, splits = find_splits(data)
     there = [name for name in splits if not splits[name].lost] or list(splits)
     opened = {name: open_data(data, name, image_dir=image_dir) for name in (there if split is None else [split])}
@@ -49,7 +63,8 @@ def check(
         else:
             reports.append(check_data(part))
     between = [*check_together(opened), *findings_around(data, layout, splits, opened)]
-    between += copies_found(_copies(opened, images), opened)
+    copies = _copies(opened, images)
+    between += copies_found(copies, opened)
     every = [finding for report in reports for finding in report.findings] + between
     sound = not any(report.errors for report in reports) and not lines(every, Weight.ERROR, strict=strict)
     if as_json:
@@ -68,8 +83,30 @@ def check(
         _tell(reports, between, strict=strict)
         if sound:
             console.say("nothing stands in the way of using this data" + _image_hint(data, images))
-    if not sound:
+    if fix is not None:
+        _fix(opened, reports, copies, fix, own_format(layout), quiet=as_json)
+    elif not sound:
         raise typer.Exit(DataError.exit_code)
+
+
+def _fix(
+    opened: Mapping[str, "DetectionData"],
+    reports: Sequence["DataReport"],
+    copies: "Sequence[Copies]",
+    out: Path,
+    to: str,
+    *,
+    quiet: bool,
+) -> None:
+    from fcos_cli.data.convert.converting import convert
+    from fcos_cli.data.doctor.fixing import sound_copy
+
+    fixed, found = sound_copy(opened, dict(zip(opened, reports, strict=True)), copies)
+    with console.progress("images", sum(map(len, fixed.values()))) as advance:
+        written = convert(fixed, out, to, advance=advance)
+    written.changed = [*(finding.line for finding in found), *written.changed]
+    if not quiet:
+        show_written(written, out, as_json=False)
 
 
 def _copies(opened: Mapping[str, "DetectionData"], decode: bool) -> "list[Copies]":

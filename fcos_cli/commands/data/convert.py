@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fcos_cli.commands.data.options import DataArgument, ImagesOption, OutOption
+from fcos_cli.commands.options import ImageDirOption
 from fcos_cli.report import console
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ def convert(
     to: Annotated[Literal["coco", "yolo", "voc"], typer.Option("--to", help="The format to write.")],
     split: Annotated[str | None, typer.Option("--split", help="Only this split; all of them by default.")] = None,
     images: ImagesOption = "copy",
+    image_dir: ImageDirOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Write a data set in another format. What the format cannot say is named; DIR is whole or not there.
@@ -31,10 +33,11 @@ def convert(
 
     check_absent(out)
     _, found = find_splits(data)
-    opened = {name: open_data(data, name) for name in found} if split is None else {split: open_data(data, split)}
+    names = [split] if split is not None else [name for name in found if not found[name].lost]
+    opened = {name: open_data(data, name, image_dir=image_dir) for name in names}
     for name, part in opened.items():
-        for reason, count in part.dropped.items():
-            console.warn(f"{name}: left out on reading: {reason} ({count:,})")
+        for finding in part.findings:
+            console.warn(f"{name}: on reading: {finding.line}")
     with console.progress("images", sum(map(len, opened.values()))) as advance:
         written = run(opened, out, to, images=images, advance=advance)
     show_written(written, out, as_json)

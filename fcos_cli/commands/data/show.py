@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcos_cli.commands.data.options import DataArgument
+from fcos_cli.commands.options import ImageDirOption
 from fcos_cli.errors import UsageError
 from fcos_cli.report import console
 
@@ -32,6 +33,7 @@ def show(
         str | None,
         typer.Option("--recipe", help="For --ambiguous: its sizes and levels (default: r50's).", show_default=False),
     ] = None,
+    image_dir: ImageDirOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Another number shows other images.")] = 0,
 ) -> None:
     """A picture of images with their boxes: do the boxes lie where the objects are?"""
@@ -53,7 +55,7 @@ def show(
         raise UsageError(f"{out}: a picture is a .png or .jpg file", f"--out {out.with_suffix('.png')}")
     if out.exists():
         raise UsageError(f"{out} exists, and nothing is written over", "name another file")
-    opened = open_data(data, split)
+    opened = open_data(data, split, image_dir=image_dir)
     label = None if of_class is None else class_label(opened, of_class)
     rows = shown_rows(opened, label)
     if smallest:

@@ -7,6 +7,7 @@ import typer
 
 from fcos_cli.commands.data.convert import show_written
 from fcos_cli.commands.data.options import DataArgument, ImagesOption, OutOption, ToOption, own_format
+from fcos_cli.commands.options import ImageDirOption
 from fcos_cli.errors import UsageError
 from fcos_cli.report import console
 
@@ -25,6 +26,7 @@ def split(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Another number gives another division.")] = 0,
     to: ToOption = None,
     images: ImagesOption = "copy",
+    image_dir: ImageDirOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Divide a data set into train, val and test: each class in the same shares, copies of an image on one side.
@@ -48,12 +50,14 @@ def split(
     check_absent(out)
     layout, found = find_splits(data)
     chosen = choose_split(of, found, data)
-    divided = open_data(data, chosen)
+    divided = open_data(data, chosen, image_dir=image_dir)
     with console.progress("comparing images", len(divided)) as advance:
         copies = find_copies({chosen: divided}, near=True, advance=advance)
     groups = [[index for _, index in group.members] for group in copies]
     parts = {name: divided.subset(rows) for name, rows in divide(divided, shares, groups, seed=seed).items()}
-    others = {name: open_data(data, name) for name in found if name != chosen and not found[name].lost}
+    others = {
+        name: open_data(data, name, image_dir=image_dir) for name in found if name != chosen and not found[name].lost
+    }
     parts |= _apart(others, divided, parts)
     with console.progress("images", sum(map(len, parts.values()))) as advance:
         written = convert(parts, out, to or own_format(layout), images=images, advance=advance)
