@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported: processes of several threads each would wait for one another's cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 TINY = """
 [model.backbone]
 name = "resnet18"
@@ -50,6 +54,11 @@ log_every = 5
 short_side = 64
 long_side = 96
 """
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test begins first, so that no process is left alone with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")

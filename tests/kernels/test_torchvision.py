@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fcos_kernels.bench import __main__ as command
-from fcos_kernels.bench import cases, timing
+from fcos_kernels.bench import problems, timing
 from fcos_kernels.loss.box import box_loss
 from fcos_kernels.loss.focal import focal_loss
 from fcos_kernels.nms import nms
@@ -55,8 +55,8 @@ def test_nms(torchvision, count):
 
 
 def test_the_benchmark_times_it(torchvision, monkeypatch, tmp_path):
-    size = cases.Size("small", 2, 96, 128, 3)
-    monkeypatch.setattr(cases, "sizes", lambda device: [size, size])
+    size = problems.Size("small", 2, 96, 128, 3)
+    monkeypatch.setattr(problems, "sizes", lambda device: [size, size])
     monkeypatch.setitem(timing.COPY_BYTES, "cpu", 1 << 16)
     ops = ["detection_loss", "nms", "postprocess"]
     assert command.main(["--device", "cpu", "--seconds", "0.01", *ops, "--json", str(tmp_path / "figures.json")]) == 0

@@ -50,6 +50,7 @@ def train(folder, kernels):
     return [line for line in lines if "loss" in line], done.stderr
 
 
+@pytest.mark.long
 def test_fused_and_reference_ops_learn_the_same(tmp_path):
     plain, said_plain = train(tmp_path / "plain", "reference")
     fused, said_fused = train(tmp_path / "fused", "triton")

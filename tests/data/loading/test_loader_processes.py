@@ -69,6 +69,7 @@ def test_workers_end_with_the_iterator(data):
 
 
 def test_a_killed_worker_is_a_clear_error(data):
+    assert until_no_children()
     batches = iter(TrainLoader(data, CONFIG, batch_size=4, seed=0, workers=1))
     next(batches)
     (worker,) = multiprocessing.active_children()
