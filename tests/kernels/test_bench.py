@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from fcos_kernels import aot
+from fcos_kernels.aot import __main__ as aot
 from fcos_kernels.bench import __main__ as command
 from fcos_kernels.bench import eager, problems, table, timing
 

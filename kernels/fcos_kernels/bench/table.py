@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fcos_kernels.aot import TARGETS
+from fcos_kernels.aot.__main__ import TARGETS
 
 OURS, LAUNCHED = "ours", "ours, launched"
 
