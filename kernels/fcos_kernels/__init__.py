@@ -1,7 +1,9 @@
 """Detection ops for FCOS-like detectors: assignment, losses, decoding, non-maximum suppression.
 
-Imports torch and NumPy, on use triton, and knows nothing of the toolkit around it. One op is one folder, imported by
-its name: `from fcos_kernels.assign import assign`. Modules load on first use, so that `fcos_kernels.paint` serves
+Imports torch and NumPy, on use triton, and knows nothing of the toolkit around it. Functions are in
+`fcos_kernels.functional`: `from fcos_kernels.functional import assign, detection_loss`. One op is one folder, so that
+`fcos_kernels.assign` is a package, which cannot be called; it holds the function and its types:
+`from fcos_kernels.assign import assign, Assignment`. Modules load on first use, so that `fcos_kernels.paint` serves
 programs that have no need of torch.
 """
 
@@ -10,7 +12,7 @@ from types import ModuleType
 
 from fcos_kernels.ops import OPS
 
-__all__ = [op.folder for op in OPS] + ["box_loss", "dispatch", "focal_loss", "paint", "reference"]
+__all__ = [op.folder for op in OPS] + ["box_loss", "dispatch", "focal_loss", "functional", "paint", "reference"]
 
 
 def __getattr__(name: str) -> ModuleType:

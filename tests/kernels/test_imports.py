@@ -18,6 +18,8 @@ NAMES = {
     "fcos_kernels.focal_loss": "focal_loss",
     "fcos_kernels.box_loss": "box_loss",
     "fcos_kernels.dispatch": "choose chosen using use_triton reason has_triton",
+    "fcos_kernels.functional": "assign batched_nms box_loss decode decode_padded detection_loss focal_loss "
+    "group_norm_relu nms",
     "fcos_kernels.reference": "assign box_loss focal_loss detection_loss nms",
 }
 WITHOUT_TORCH = ["fcos_kernels", "fcos_kernels.common", "fcos_kernels.paint"]
@@ -87,3 +89,12 @@ def test_no_module_of_an_op_has_the_name_of_one_of_its_functions():
     for module, names in NAMES.items():
         folder = KERNELS / module.replace(".", "/")
         assert not {path.stem for path in folder.glob("*.py")} & set(names.split()), folder
+
+
+def test_all_ops_are_functions_of_one_module():
+    run(
+        "from types import FunctionType\n"
+        "from fcos_kernels import assign, functional, nms\n"
+        "assert all(isinstance(getattr(functional, name), FunctionType) for name in functional.__all__)\n"
+        "assert assign.assign is functional.assign and nms.nms is functional.nms\n"
+    )

@@ -30,6 +30,7 @@ from fcos_kernels.common.checks import (
     check_positive,
     check_same_device,
     check_tensor,
+    check_whole,
 )
 from fcos_kernels.common.outputs import Outputs, activate
 from fcos_kernels.common.tensors import compute_dtype
@@ -54,44 +55,49 @@ def detection_loss(
     class_logits: Sequence[Tensor],
     box_outputs: Sequence[Tensor],
     quality_logits: Sequence[Tensor] | None,
-    scales: Tensor,
+    scales: Tensor | None = None,
     *,
     index: Tensor,
     boxes: Tensor,
     labels: Tensor,
     strides: Sequence[int],
-    starts: Sequence[int],
-    units: Sequence[float],
-    activation: str,
-    box_loss: str,
-    box_weight: str,
-    iou_smoothing: float,
-    quality: str,
-    alpha: float,
-    gamma: float,
-    positives: Tensor,
-    box_normalizer: Tensor,
+    starts: Sequence[int] | None = None,
+    units: Sequence[float] | None = None,
+    activation: str = "exp",
+    box_loss: str = "iou",
+    box_weight: str = "centerness",
+    iou_smoothing: float = 1.0,
+    quality: str | None = None,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    positives: Tensor | None = None,
+    box_normalizer: Tensor | None = None,
 ) -> DetectionLosses:
     """Classification, box and quality loss of a batch; differentiable in the outputs and in `scales`.
+
+    The defaults are the paper's, with the constants of the authors' code (docs/method.md, Losses).
 
     Args:
         class_logits: per level [N, C, H, W], contiguous or channels-last, float32, bfloat16 or float16.
         box_outputs: per level [N, 4, H, W]: l, t, r, b before scale and activation.
         quality_logits: per level [N, 1, H, W], or None with quality "none".
-        scales: float32 [levels], the trained factor of each level's box output.
+        scales: float32 [levels], the trained factor of each level's box output; without it 1.
         index: int32 [N, L], row of `boxes` each location learns, -1 background, -2 left out of the focal loss.
         boxes, labels: float32 [T, 4] xyxy in input pixels; int32 [T] class of each box. Triton does not look at values
             before: a row that does not exist is background then, a class background of the focal loss; elsewhere it is
             an error.
-        strides, starts: per level, pixels between locations and coordinate of the first.
-        units: per level, pixels of a distance of 1: the stride where targets are normalised, else 1.
+        strides, starts: per level, pixels between locations and coordinate of the first, half a stride if not given.
+        units: per level, pixels of a distance of 1: the stride where targets are normalised, else 1 (if not given).
         activation: "exp" or "relu".
         box_loss: "iou", "linear_iou", "giou", "diou" or "ciou".
         box_weight: "centerness" weights each positive by its centre-ness target, "none" equally.
         iou_smoothing: added to intersection and union, in square units.
-        quality: what the branch learns: "centerness" or "iou"; "none" where there is no branch.
+        quality: what the branch learns: "centerness" or "iou"; "none" where there is no branch. If not given,
+            "centerness" where there are `quality_logits`.
         alpha, gamma: of the focal loss.
-        positives, box_normalizer: float32 scalars on the device, above 0: counted, summed over devices, floored.
+        positives, box_normalizer: float32 scalars on the device, above 0: counted, summed over devices, floored. If not
+            given, positives are those of `index`, at least 1, and where all weigh equally normalise the box loss, too;
+            with centre-ness weights that is for the sum of the targets, as `assign` returns it, floored at 1e-6.
 
     Returns:
         Three scalars. Without positives, box and quality are exactly 0 and connected to the graph.
@@ -99,7 +105,13 @@ def detection_loss(
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape, device or name.
     """
-    check_levels(class_logits=class_logits, box_outputs=box_outputs, strides=strides, starts=starts, units=units)
+    check_levels(class_logits=class_logits, box_outputs=box_outputs, strides=strides)
+    check_whole("strides", strides)
+    starts = [stride // 2 for stride in strides] if starts is None else starts
+    units = [1.0] * len(strides) if units is None else units
+    check_levels(class_logits=class_logits, starts=starts, units=units)
+    if quality is None:
+        quality = "none" if quality_logits is None else "centerness"
     check_choice("activation", activation, ("exp", "relu"))
     check_choice("box_weight", box_weight, ("centerness", "none"))
     check_choice("quality", quality, ("centerness", "iou", "none"))
@@ -112,11 +124,21 @@ def detection_loss(
     quality_outputs = [] if quality_logits is None else list(quality_logits)
     check_outputs(class_logits, box_outputs, quality_logits)
     check_locations([(x.shape[2], x.shape[3]) for x in class_logits], strides, starts)
+    if scales is None:
+        scales = torch.ones(len(class_logits), device=class_logits[0].device)
     check_tensor("scales", scales, (torch.float32, torch.float64), [len(class_logits)])
     locations = sum(x.shape[2] * x.shape[3] for x in class_logits)
     check_tensor("index", index, torch.int32, [class_logits[0].shape[0], locations])
     check_tensor("boxes", boxes, torch.float32, [None, 4])
     check_tensor("labels", labels, torch.int32, [boxes.shape[0]])
+    if box_normalizer is None and box_weight == "centerness":
+        raise ValueError(
+            "box_normalizer must be given with box_weight 'centerness': assign(...).centerness_sum.clamp(min=1e-6)"
+        )
+    if positives is None:
+        positives = (index >= 0).sum().clamp(min=1).float()
+    if box_normalizer is None:
+        box_normalizer = positives
     for name, value in (("positives", positives), ("box_normalizer", box_normalizer)):
         check_tensor(name, value, (torch.float32, torch.float64), [])
     check_same_device(

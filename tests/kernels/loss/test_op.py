@@ -320,3 +320,27 @@ def test_bad_outputs_are_named():
         run(detection_loss, (classes, boxes, quality, scales), found._replace(index=found.index.clamp(min=6)))
     with pytest.raises(ValueError, match="index must have shape"):
         run(detection_loss, (classes, boxes, quality, scales), found._replace(index=found.index[:, 1:]))
+
+
+def test_defaults_are_the_papers():
+    outputs, found = head_outputs(), assignment()
+    wanted = run(detection_loss, outputs, found, units=(1.0, 1.0, 1.0))
+    sums = {"box_normalizer": found.centerness_sum.clamp(min=1e-6)}
+    given = {"index": found.index, "boxes": BOXES, "labels": LABELS, "strides": STRIDES}
+    assert detection_loss(*outputs, **given, **sums) == wanted
+    with_ones = (*outputs[:3], torch.ones(3))
+    assert detection_loss(*outputs[:3], **given, **sums) == detection_loss(*with_ones, **given, **sums)
+
+
+def test_a_normalizer_is_counted_or_asked_for():
+    outputs, found = head_outputs(quality=False), assignment()
+    given = {"index": found.index, "boxes": BOXES, "labels": LABELS, "strides": STRIDES}
+    counted = detection_loss(*outputs, **given, box_weight="none")
+    choices = {"box_weight": "none", "quality": "none", "box_normalizer": found.positives}
+    assert counted == run(detection_loss, outputs, found, units=(1.0, 1.0, 1.0), **choices)
+    nothing = given | {"index": torch.full_like(found.index, -1)}
+    assert detection_loss(*outputs, **nothing, box_weight="none").box == 0
+    with pytest.raises(ValueError, match="box_normalizer must be given with box_weight 'centerness'"):
+        detection_loss(*outputs, **given)
+    with pytest.raises(TypeError, match="strides must be whole numbers"):
+        detection_loss(*outputs, **given | {"strides": ["8", 16, 32]})
