@@ -11,6 +11,7 @@ from importlib import import_module
 from types import ModuleType
 
 from fcos_kernels.ops import OPS
+from fcos_kernels.version import __version__ as __version__
 
 __all__ = [op.folder for op in OPS] + ["box_loss", "dispatch", "focal_loss", "functional", "paint", "reference"]
 

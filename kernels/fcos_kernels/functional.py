@@ -1,4 +1,4 @@
-"""The ops as functions, all in one place: `from fcos_kernels.functional import assign, detection_loss`. Imports torch."""
+"""The ops as functions, in one place: `from fcos_kernels.functional import assign, detection_loss`. Imports torch."""
 
 from fcos_kernels.assign import assign
 from fcos_kernels.decode import decode, decode_padded
