@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from fcos_kernels.aot import __main__ as aot
+from fcos_kernels.aot import targets as aot
 from fcos_kernels.bench import __main__ as command
 from fcos_kernels.bench import eager, problems, table, timing
 
@@ -81,13 +81,19 @@ def test_its_table(small, tmp_path, capsys):
 
 
 def test_the_table_of_what_is_compiled(tmp_path, capsys):
-    usual = {"kernel": "_a_kernel", "variant": "", "dtype": "float32", "spills": 0, "shared": 1024}
+    usual = {"kernel": "_a_kernel", "variant": "", "dtype": "float32", "spills": 0, "shared": 1024, "occupancy": 75}
     rows = [usual | {"target": target, "registers": 40 + place} for place, target in enumerate(aot.TARGETS)]
-    rows += [row | {"dtype": "bfloat16", "registers": row["registers"] + 10, "spills": 8} for row in rows[:1]]
+    rows += [
+        row | {"dtype": "bfloat16", "registers": row["registers"] + 10, "spills": 8, "occupancy": 50}
+        for row in rows[:1]
+    ]
     file = tmp_path / "aot.json"
     file.write_text(json.dumps(rows))
     assert table.main([str(file)]) == 0
-    assert "| `_a_kernel` | float32, bfloat16 | 5 | 50 | 41 | 42 | 43 | 1024 | 8 |" in capsys.readouterr().out
+    assert (
+        "| `_a_kernel` | float32, bfloat16 | 5 | 50 (50 %) | 41 (75 %) | 42 (75 %) | 43 (75 %) | 1024 | 8 |"
+        in capsys.readouterr().out
+    )
     file.write_text("{}")
     with pytest.raises(SystemExit):
         table.main([str(file)])

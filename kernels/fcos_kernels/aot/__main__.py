@@ -1,8 +1,9 @@
 """Compiles every kernel, in every dtype it supports, for GPUs that need not be there: `python -m fcos_kernels.aot`.
 
-Prints registers, spilled bytes and shared memory, and whether 16-byte loads are in the code. `--json` prints a list of
-objects with kernel, variant, dtype, target, registers, spills, shared, vector_loads. Exit code 5 where a kernel spills,
-uses more than its share of registers, or lacks the wide loads it should have.
+Prints registers, spilled bytes, shared memory, the warps of an SM that the kernel can have there, and for NVIDIA the
+bytes of a load of each argument whose loads should be wide. `--json` prints a list of objects with kernel, variant,
+dtype, target, registers, spills, shared, warps, occupancy, loads. Exit code 5 where a kernel spills, lacks the wide
+loads it should have, or has less than half of an SM's warps and its variant does not say why.
 """
 
 import argparse
@@ -17,19 +18,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fcos_kernels.aot.loads import widest_loads
+from fcos_kernels.aot.targets import BUDGET, TARGETS, warps_held
 from fcos_kernels.common.variants import Variant
 from fcos_kernels.ops import OPS
 
-TARGETS: dict[str, tuple[str, int | str, int]] = {
-    "sm_80": ("cuda", 80, 32),
-    "sm_90": ("cuda", 90, 32),
-    "sm_100": ("cuda", 100, 32),
-    "gfx942": ("hip", "gfx942", 64),
-}
-MOST_REGISTERS = 255
-"""A thread has no more; past that it spills."""
 GATE_FAILED = 5
-_SIXTEEN_BYTES = re.compile(r"ld\.global\S*\.v4\.[bfu]32|ld\.global\S*\.v2\.[bfu]64|(global|buffer)_load_dwordx4")
+WIDE = 16
+"""Bytes of the widest load that a thread of every GPU here has."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,9 @@ class Compiled:
         registers: of a thread.
         spills: bytes a thread spills (on AMD: registers).
         shared: bytes of shared memory a program uses.
-        vector_loads: whether there are 16-byte loads.
+        warps: of an SM (waves of a compute unit) that the kernel can have there at once.
+        occupancy: the same, in percent of all it can hold.
+        loads: bytes of the widest load from each argument that should have wide ones; empty on AMD.
         problems: what is not as it should be.
     """
 
@@ -51,7 +49,9 @@ class Compiled:
     registers: int
     spills: int
     shared: int
-    vector_loads: bool
+    warps: int
+    occupancy: int
+    loads: dict[str, int]
     problems: tuple[str, ...]
 
 
@@ -114,17 +114,30 @@ def compile_variant(variant: Variant, target: str) -> Compiled:
         attrs={place: [["tt.divisibility", 16]] for place in _places(variant, names)},
     )
     options = {"num_warps": variant.num_warps, "enable_fp_fusion": variant.fused}
-    built = triton.compile(source, target=GPUTarget(*TARGETS[target]), options=options)
-    cuda = TARGETS[target][0] == "cuda"
-    registers, spills, shared = _cuda_usage(built.asm["cubin"]) if cuda else _amd_usage(built.asm["amdgcn"])
-    wide = _SIXTEEN_BYTES.search(built.asm["ptx" if cuda else "amdgcn"]) is not None
+    gpu = TARGETS[target]
+    built = triton.compile(source, target=GPUTarget(gpu.backend, gpu.arch, gpu.warp_size), options=options)
+    cuda = gpu.backend == "cuda"
+    registers, spills = _cuda_usage(built.asm["cubin"]) if cuda else _amd_usage(built.asm["amdgcn"])
+    loads = widest_loads(built.asm["ptx"], variant.signature, variant.constants) if cuda else {}
+    loads = {name: loads[name] for name in variant.wide_loads} if cuda else {}
+    warps = warps_held(gpu, registers, built.metadata.shared, variant.num_warps)
+    occupancy = 100 * warps // gpu.warps
     problems = [f"spills {spills}"] if spills else []
-    if registers > MOST_REGISTERS and cuda:
-        problems.append(f"{registers} registers")
-    if cuda and variant.vector_loads and not wide:
-        problems.append("no 16-byte loads")
+    problems += [f"loads {size} bytes at once from {name}, not {WIDE}" for name, size in loads.items() if size < WIDE]
+    if occupancy < BUDGET and not variant.few_warps:
+        problems.append(f"{warps} warps an SM of {gpu.warps}, below {BUDGET} %, and `few_warps` does not say why")
     return Compiled(
-        kernel_name(variant), variant.name, variant.dtype, target, registers, spills, shared, wide, tuple(problems)
+        kernel_name(variant),
+        variant.name,
+        variant.dtype,
+        target,
+        registers,
+        spills,
+        built.metadata.shared,
+        warps,
+        occupancy,
+        loads,
+        tuple(problems),
     )
 
 
@@ -139,16 +152,16 @@ def _places(variant: Variant, names: list[str]) -> Iterator[tuple[int, ...]]:
             yield (place,)
 
 
-def _cuda_usage(cubin: bytes) -> tuple[int, int, int]:
-    """Registers, bytes of a thread's stack (that is where spills go), bytes of shared memory."""
+def _cuda_usage(cubin: bytes) -> tuple[int, int]:
+    """Registers, bytes of a thread's stack (that is where spills go)."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
         file.write_bytes(cubin)
         said = subprocess.run(
             [str(_cuobjdump()), "-res-usage", str(file)], capture_output=True, text=True, check=True
         ).stdout
-    numbers = dict(re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", said))
-    return int(numbers["REG"]), int(numbers["STACK"]) + int(numbers["LOCAL"]), int(numbers["SHARED"])
+    numbers = dict(re.findall(r"\b(REG|STACK|LOCAL):(\d+)", said))
+    return int(numbers["REG"]), int(numbers["STACK"]) + int(numbers["LOCAL"])
 
 
 def _cuobjdump() -> Path:
@@ -157,22 +170,24 @@ def _cuobjdump() -> Path:
     return Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
-def _amd_usage(code: str) -> tuple[int, int, int]:
+def _amd_usage(code: str) -> tuple[int, int]:
+    """Registers, and how many of them a thread spills."""
+
     def number(key: str) -> int:
         match = re.search(rf"\.{key}:\s*(\d+)", code)
         return int(match[1]) if match else 0
 
     spills = number("vgpr_spill_count") + number("sgpr_spill_count")
-    return number("vgpr_count"), spills, number("group_segment_fixed_size")
+    return number("vgpr_count"), spills
 
 
 def _line(result: Compiled) -> str:
-    wide = "16-byte loads" if result.vector_loads else ""
+    wide = ", ".join(f"{size}-byte loads of {argument}" for argument, size in result.loads.items())
     name = f"{result.kernel} {result.variant}".strip()
     return (
         f"{name:<60} {result.dtype:<9} {result.target:<7} {result.registers:>4} registers "
-        f"{result.spills:>3} spilled {result.shared:>6} shared  {wide}".rstrip()
-    )
+        f"{result.spills:>3} spilled {result.shared:>6} shared {result.warps:>2} warps {result.occupancy:>3} %  {wide}"
+    ).rstrip()
 
 
 if __name__ == "__main__":

@@ -105,7 +105,8 @@ def variants() -> list[Variant]:
         }
         signature |= dict.fromkeys(constants, "constexpr")
         aligned = tuple(argument for argument, kind in signature.items() if kind[0] == "*")
-        variants.append(Variant(_assign_fwd_kernel, name, "float32", signature, constants, aligned, WARPS, True))
+        kind = Variant(_assign_fwd_kernel, name, "float32", signature, constants, aligned, WARPS, ("p_boxes",))
+        variants.append(kind._replace(few_warps="a box it reads is held against 256 cells: little waits for memory"))
     pointers = ("p_parts", "p_positives", "p_total")
     signature = {**dict.fromkeys(pointers, "*fp32"), "parts": "i32", "BLOCK": "constexpr"}
     variants.append(Variant(_assign_add_kernel, "", "float32", signature, {"BLOCK": ADD_BLOCK}, pointers, ADD_WARPS))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fcos_kernels.aot.__main__ import TARGETS
+from fcos_kernels.aot.targets import TARGETS
 
 OURS, LAUNCHED = "ours", "ours, launched"
 
@@ -44,17 +44,24 @@ def bench_table(report: dict[str, Any]) -> str:
 
 
 def aot_table(builds: Iterable[dict[str, Any]]) -> str:
-    """A row for each kernel: the most registers of any variant on each target, shared memory, spills."""
+    """A row for each kernel: on each target the most registers and the fewest warps an SM; shared memory, spills."""
     kernels: dict[str, list[dict[str, Any]]] = {}
     for row in builds:
         kernels.setdefault(row["kernel"], []).append(row)
     rows = []
     for kernel, built in kernels.items():
         dtypes = ", ".join(dict.fromkeys(row["dtype"] for row in built))
-        registers = [_most(row["registers"] for row in built if row["target"] == target) for target in TARGETS]
+        own = [[row for row in built if row["target"] == target] for target in TARGETS]
+        registers = [_registers_and_occupancy(rows) for rows in own]
         rest = [_most(row["shared"] for row in built), _most(row["spills"] for row in built)]
         rows.append([f"`{kernel}`", dtypes, str(len(built)), *registers, *rest])
     return _markdown(["kernel", "dtypes", "builds", *TARGETS, "shared bytes", "spills"], rows)
+
+
+def _registers_and_occupancy(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    return f"{max(row['registers'] for row in rows)} ({min(row['occupancy'] for row in rows)} %)"
 
 
 def _most(numbers: Iterable[int]) -> str:

@@ -16,8 +16,9 @@ class Variant(NamedTuple):
     constants: constexpr argument -> value.
     aligned: arguments whose pointers are known to be multiples of 16 bytes, as those of PyTorch's tensors are.
     num_warps: of the launch.
-    vector_loads: whether 16-byte loads must appear in the code for NVIDIA GPUs.
+    wide_loads: arguments from which a thread must load 16 bytes at once on NVIDIA GPUs: those that are read whole.
     fused: whether a product and a sum may become one instruction, rounded once (the launch's enable_fp_fusion).
+    few_warps: why it is right where an SM cannot hold half of its warps of this kernel; "" where it can.
     """
 
     kernel: Any
@@ -27,5 +28,6 @@ class Variant(NamedTuple):
     constants: dict[str, Any]
     aligned: tuple[str, ...]
     num_warps: int = 4
-    vector_loads: bool = False
+    wide_loads: tuple[str, ...] = ()
     fused: bool = True
+    few_warps: str = ""

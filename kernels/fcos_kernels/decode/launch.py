@@ -145,7 +145,9 @@ def variants() -> list[Variant]:
     signature: dict[str, Any] = {"p_keys": "*i64", "p_ends": "*i32", "p_chosen": "*i64", "levels": (("fp32",) * 5,) * 3}
     signature |= dict.fromkeys(("row", "tiles", "wide"), "i32") | dict.fromkeys(constants, "constexpr")
     aligned = ("p_keys", "p_ends", "p_chosen")
-    return [*variants, Variant(_decode_select_kernel, "", "int64", signature, constants, aligned, SELECT_WARPS)]
+    few = "a program for each level and image: an SM has one of them or none"
+    select = Variant(_decode_select_kernel, "", "int64", signature, constants, aligned, SELECT_WARPS, few_warps=few)
+    return [*variants, select]
 
 
 def _variants(name: str, dtype: str, pointer: str, last: bool, from_box: bool = False) -> list[Variant]:
@@ -162,15 +164,16 @@ def _variants(name: str, dtype: str, pointer: str, last: bool, from_box: bool = 
     if from_box:
         constants["p_qualities"] = None
     variants = []
-    for kernel, rows, warps, wide in (
-        (_decode_count_kernel, 2, COUNT_WARPS, True),
-        (_decode_compact_kernel, 2, COMPACT_WARPS, True),
-        (_decode_boxes_kernel, 9, BOX_WARPS, False),
+    for kernel, rows, warps, wide, few in (
+        (_decode_count_kernel, 2, COUNT_WARPS, True, ""),
+        (_decode_compact_kernel, 2, COMPACT_WARPS, True, "one program of 16 warps shares 32 KB of keys"),
+        (_decode_boxes_kernel, 9, BOX_WARPS, False, ""),
     ):
         own = kinds | {"levels": (("fp32",) * levels,) * rows} | dict.fromkeys(constants, "constexpr")
         own["BLOCK"] = "constexpr"
         signature = {argument: own[argument] for argument in kernel.arg_names}
         fixed = {key: value for key, value in {**constants, "BLOCK": BOX_BLOCK}.items() if key in signature}
         aligned = tuple(key for key in signature if key.startswith("p_") and key not in fixed)
-        variants.append(Variant(kernel, name, dtype, signature, fixed, aligned, warps, wide))
+        loads = ("p_logits",) if wide else ()
+        variants.append(Variant(kernel, name, dtype, signature, fixed, aligned, warps, loads, few_warps=few))
     return variants

@@ -31,6 +31,10 @@ TILES = 4
 MERGED_AT_ONCE = 512
 """Partial results a merging program holds."""
 WARPS = 4
+FEW_WARPS = "four programs an SM have 32 KB or more on their way; 3 TB/s at 0.8 us ask for 18"
+FEW_MERGING_WARPS = (
+    "programs of one warp, of which an SM has no more than 32, and 512 partial results on their way in each"
+)
 
 
 Levels = tuple[tuple[float, ...], ...]
@@ -228,8 +232,9 @@ def _variants(dtype: str, kind: str, element_size: int, last: bool) -> list[Vari
         types = {**arguments, **dict.fromkeys(constants, "constexpr")}
         signature = {name: types[name] for name in kernel.arg_names}
         aligned = tuple(name for name in arguments if name.startswith("p_"))
-        warps = WARPS if elementwise else 1
-        return Variant(kernel, layout, dtype, signature, constants, aligned, warps, vector_loads=elementwise)
+        maps_read = tuple(name for name in ("p_xs", "p_dys") if name in arguments)
+        warps, reason = (WARPS, FEW_WARPS) if elementwise else (1, FEW_MERGING_WARPS)
+        return Variant(kernel, layout, dtype, signature, constants, aligned, warps, maps_read, few_warps=reason)
 
     variants = [
         variant(

@@ -20,6 +20,7 @@ TILE = 2048
 """Logits of a program."""
 BOX_BLOCK = 128
 WARPS = 4
+FEW_WARPS = "bound by its instructions; four programs an SM have 16 KB or more of logits on their way"
 ADD_BLOCK, ADD_WARPS = 1024, 4
 
 
@@ -254,4 +255,5 @@ def _variant(
     signature |= dict.fromkeys(constants, "constexpr")
     signature = {argument: signature[argument] for argument in _detection_loss_fwd_kernel.arg_names}
     aligned = tuple(argument for argument in aligned if argument not in absent)
-    return Variant(_detection_loss_fwd_kernel, name, dtype, signature, constants, aligned, WARPS, True)
+    found = Variant(_detection_loss_fwd_kernel, name, dtype, signature, constants, aligned, WARPS, ("p_classes",))
+    return found._replace(few_warps=FEW_WARPS)

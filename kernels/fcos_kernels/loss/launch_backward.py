@@ -52,5 +52,6 @@ def variants(levels: int) -> list[Variant]:
             **dict.fromkeys(constants, "constexpr"),
         }
         aligned = ("p_grads", "p_factors", "p_positives")
-        variants.append(Variant(_detection_loss_bwd_kernel, "", dtype, signature, constants, aligned, WARPS, True))
+        kinds = signature, constants, aligned
+        variants.append(Variant(_detection_loss_bwd_kernel, "", dtype, *kinds, WARPS, ("p_grads",)))
     return variants

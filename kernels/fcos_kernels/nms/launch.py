@@ -11,6 +11,8 @@ CHUNK = 2048
 """Boxes of an image worked on by a pair of launches, a power of 2 and a multiple of COLUMNS."""
 ROWS, COLUMNS = 64, 128
 MASK_WARPS, SWEEP_WARPS = 8, 1
+FEW_MASK_WARPS = "8,192 pairs of 192 boxes in registers: little waits for memory"
+FEW_SWEEP_WARPS = "one warp an image"
 
 
 def launch(
@@ -84,9 +86,12 @@ def variants() -> list[Variant]:
         signature |= {"kept_tiles": "i32", **sizes, "threshold": "fp32", **dict.fromkeys(constants, "constexpr")}
         aligned = tuple(x for x, kind in signature.items() if kind[0] == "*")
         variants.append(
-            Variant(_nms_mask_kernel, name, "float32", signature, constants, aligned, MASK_WARPS, fused=False)
+            Variant(_nms_mask_kernel, name, "float32", signature, constants, aligned, MASK_WARPS, fused=False)._replace(
+                few_warps=FEW_MASK_WARPS
+            )
         )
     signature = {"p_counts": "*i64", **state, **numbers, **sizes, "CHUNK": "constexpr"}
     aligned = ("p_counts", *state)
-    variants.append(Variant(_nms_sweep_kernel, "", "float32", signature, {"CHUNK": CHUNK}, aligned, SWEEP_WARPS))
+    sweep = Variant(_nms_sweep_kernel, "", "float32", signature, {"CHUNK": CHUNK}, aligned, SWEEP_WARPS)
+    variants.append(sweep._replace(few_warps=FEW_SWEEP_WARPS))
     return variants
