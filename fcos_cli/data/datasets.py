@@ -61,8 +61,9 @@ def find_splits(spec: str) -> tuple[str, dict[str, Split]]:
         if splits:
             return form.name, dict(sorted(splits.items(), key=lambda item: _split_order(item[0])))
     if next(images_below(path), None) is None:
+        lying = "; ".join(finding.line for finding in survey(path, {}, {}))
         raise DataError(
-            f"{path} holds no data set that is understood",
+            f"{path} holds no data set that is understood" + (f", but {lying}" if lying else ""),
             "; ".join(f"{form.name}: {form.layout}" for form in FORMATS) + "; or images",
         )
     return IMAGES, {ALL: Split(lambda: image_files([str(path)]), lambda: _count(images_below(path)), files=tuple)}

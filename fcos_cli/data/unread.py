@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from fcos_cli.data.findings import Finding, Findings, Kind, Weight
@@ -25,7 +25,7 @@ _NOT_DECODED = frozenset(
 )
 _FOR_PEOPLE = re.compile(r"(readme|licen[cs]e|copying|notice|change|requirements|authors|citation|attribution)", re.I)
 _OTHER_TASKS = re.compile(r"(captions|panoptic|stuff|person_keypoints)_.*\.json")
-_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _LINES, _HEAD = 20, 1 << 14
 
 
@@ -67,8 +67,10 @@ def survey(
                     texts.append((file, name))
             if kind is not None:
                 kinds.setdefault(kind, []).append(os.path.relpath(file, folder))
+    images = {os.path.basename(stem) for stem in stems}
     for file, name in texts:
-        if os.path.splitext(file)[0] in stems or looks_annotated(Path(file)) or not name.lower().endswith(".txt"):
+        beside = os.path.splitext(file)[0] in stems
+        if beside or not name.lower().endswith(".txt") or looks_annotated(Path(file), images):
             kinds.setdefault(unread, []).append(os.path.relpath(file, folder))
     for kind, files in kinds.items():
         found.add(kind, *files)
@@ -80,8 +82,11 @@ def is_text_for_people(file: Path) -> bool:
     return _FOR_PEOPLE.match(file.name) is not None
 
 
-def looks_annotated(file: Path) -> bool:
-    """Whether a text file may be a label file, a list of images or of classes, by its name and first lines."""
+def looks_annotated(file: Path, images: Container[str] = ()) -> bool:
+    """Whether a text file may be a label file, a list of images or of classes, by its name and first lines.
+
+    `images`: names of the images around it without their endings.
+    """
     if file.name in CLASS_FILES:
         return True
     try:
@@ -91,7 +96,12 @@ def looks_annotated(file: Path) -> bool:
         return False
     utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
     lines = raw.decode("utf-16" if utf16 else "utf-8-sig", errors="replace").splitlines()[:_LINES]
-    return any(_is_label(line) or is_image_name(line.strip().split(" ")[0]) for line in lines if line.strip())
+    return any(_is_label(line) or _names_an_image(line.split()[0], images) for line in lines if line.strip())
+
+
+def _names_an_image(word: str, images: Container[str]) -> bool:
+    base = word.replace("\\", "/").rsplit("/", 1)[-1]
+    return is_image_name(base) or base in images
 
 
 def _is_label(line: str) -> bool:

@@ -45,10 +45,12 @@ def test_a_sound_folder_leaves_nothing_to_say(coco: Path) -> None:
     [
         ("labels/b.txt", "0 0.5 0.5 0.1 0.1", UNREAD),
         ("images/a.txt", "", UNREAD),
+        ("labels/a.TXT", "0 .5 .5 1. 1e-1", UNREAD),
         ("boxes.csv", "image,x1,y1,x2,y2,class", UNREAD),
         ("old/b.XML", "<annotation/>", UNREAD),
         ("export.json", "{}", UNREAD),
         ("train.txt", "images/a.jpg", UNREAD),
+        ("ImageSets/Main/cat_train.txt", "a -1\nb 1", UNREAD),
         ("classes.txt", "cat", UNREAD),
         ("wide.txt", "1 2 3 4 5".encode("utf-16"), UNREAD),
         ("annotations/captions_train.json", "{}", PASSED_OVER),
@@ -66,7 +68,7 @@ def test_a_sound_folder_leaves_nothing_to_say(coco: Path) -> None:
 )
 def test_what_is_not_used_is_named(coco: Path, name: str, content: str | bytes, kind: object) -> None:
     path = coco / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     found = around(coco)
     assert [finding.kind for finding in found] == ([] if kind is None else [kind])
