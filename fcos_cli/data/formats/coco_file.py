@@ -19,6 +19,7 @@ from fcos_cli.errors import DataError
 
 T = TypeVar("T")
 NO_IMAGE = Kind("entries of `images` without an id or a file_name, left out")
+OTHER_NAME = Kind("images whose name is under `filename`, which is taken for `file_name`", Weight.NOTE)
 NO_CATEGORY = Kind("entries of `categories` without an id or a name, left out")
 NO_IDS = Kind("annotations without an image_id or a category_id", boxes=True)
 ODD_IDS = Kind('ids that are not written as whole numbers (1.0, "1") and are read as such', Weight.NOTE)
@@ -179,6 +180,9 @@ def _strict(loose: _LooseFile, findings: Findings) -> CocoFile:
     images, categories = [], []
     for number, entry in enumerate(loose.images, start=1):
         key, name = _whole(entry.get("id"), "image", findings), entry.get("file_name")
+        if name is None and "filename" in entry:
+            name = entry["filename"]
+            findings.add(OTHER_NAME, str(name))
         if key is None or not isinstance(name, str) or not name:
             findings.add(NO_IMAGE, f"entry {number}")
             continue

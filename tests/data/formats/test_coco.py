@@ -14,7 +14,15 @@ from fcos_cli.data.check import check_data
 from fcos_cli.data.findings import Finding, Kind, Weight
 from fcos_cli.data.formats.assemble import NO_AREA, NO_SIZE, NOT_FINITE
 from fcos_cli.data.formats.coco import NO_SUCH_CLASS, NO_SUCH_IMAGE, TWICE, coco_splits, find_image_root, read_coco
-from fcos_cli.data.formats.coco_file import MISNAMED, NO_ANNOTATIONS, NO_CATEGORY, NO_IDS, NO_IMAGE, ODD_IDS
+from fcos_cli.data.formats.coco_file import (
+    MISNAMED,
+    NO_ANNOTATIONS,
+    NO_CATEGORY,
+    NO_IDS,
+    NO_IMAGE,
+    ODD_IDS,
+    OTHER_NAME,
+)
 from fcos_cli.data.formats.finding import ELSEWHERE, NOT_FOUND
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
@@ -179,6 +187,7 @@ def test_an_annotation_that_cannot_be_used_is_left_out(tmp_path: Path, change, k
         (lambda c: c["images"][0].update(id=30.0), ODD_IDS, "image 30.0"),
         (lambda c: c["categories"][0].update(id="90"), ODD_IDS, 'category "90"'),
         (lambda c: c["annotations"][0].update(image_id=10.0), ODD_IDS, "image 10.0"),
+        (lambda c: c["images"][1].update(filename=c["images"][1].pop("file_name")), OTHER_NAME, "a.jpg"),
         (lambda c: c["images"].append(dict(c["images"][1])), TWICE, "image 10"),
         (lambda c: c["categories"].append(dict(c["categories"][1])), TWICE, "category 1"),
         (lambda c: c["images"].append({"id": "x", "file_name": "x.jpg"}), NO_IMAGE, "entry 4"),
