@@ -50,7 +50,7 @@ class Finding:
     def line(self) -> str:
         """One line for people."""
         text = f"left out: {self.kind.text}" if self.kind.boxes else self.kind.text
-        more = "; ..." if self.examples and self.count > len(self.examples) else ""
+        more = "; ..." if self.count > len(self.examples) == EXAMPLES else ""
         return f"{text} ({self.count:,})" + (f": {'; '.join(self.examples)}{more}" if self.examples else "")
 
     def to_json(self) -> dict[str, Any]:

@@ -393,3 +393,12 @@ def test_16_bit_images_are_read_as_the_detector_was_trained(fcos, tiny_detector,
     with Image.open(tmp_path / "narrow" / "a.png") as image:
         np.testing.assert_array_equal(load(stretching).predict(image).boxes, boxes)
     np.testing.assert_array_equal(load(tiny_detector).predict(tmp_path / "shown" / "a.png").boxes, boxes)
+
+
+def test_a_folder_of_images_with_label_files_without_class_names(fcos, images, tiny_detector, tmp_path):
+    """They are no data set to train on, and images all the same."""
+    (images / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    result = fcos("predict", images, "--out", tmp_path / "preds.json", "--weights", tiny_detector)
+    assert result.code == 0, result.err
+    assert "without class names; its images are taken without them" in result.err
+    assert len(json.loads((tmp_path / "preds.images.json").read_text())["images"]) == 3

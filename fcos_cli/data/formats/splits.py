@@ -25,6 +25,10 @@ _MEANINGS = {
 CLASS_FILES = ("classes.txt", "labels.txt", "obj.names", "class_names.txt")
 
 
+class ClassNamesMissingError(DataError):
+    """Annotations whose classes have numbers and no names; the images can be used without."""
+
+
 @dataclass(frozen=True)
 class Split:
     """One split of a data set, not yet read.

@@ -15,7 +15,15 @@ import numpy as np
 from fcos_cli.data.findings import Finding, Findings, Kind
 from fcos_cli.data.formats.assemble import UNREADABLE, assemble
 from fcos_cli.data.formats.format import Format
-from fcos_cli.data.formats.splits import ALL, CLASS_FILES, Split, class_file_beside, class_names_beside, read_lines
+from fcos_cli.data.formats.splits import (
+    ALL,
+    CLASS_FILES,
+    ClassNamesMissingError,
+    Split,
+    class_file_beside,
+    class_names_beside,
+    read_lines,
+)
 from fcos_cli.data.formats.splits import read_text as read_label_file
 from fcos_cli.data.formats.yolo_index import find_index, read_index, resolve
 from fcos_cli.data.formats.yolo_labels import Box, LineKind, kind_of_lines, read_labels
@@ -222,7 +230,7 @@ def _class_folders(folder: Path, places: Sequence[Path]) -> list[Path]:
 def _categories_beside(folder: Path, class_folders: Sequence[Path]) -> Categories:
     names = class_names_beside(*class_folders)
     if names is None:
-        raise DataError(
+        raise ClassNamesMissingError(
             f"{folder}: a YOLO data set without class names",
             f"write them, one a line, to {folder / 'classes.txt'}, or write an index, data.yaml, with names: [...]",
         )

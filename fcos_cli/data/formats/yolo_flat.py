@@ -8,11 +8,16 @@ from pathlib import Path
 
 from fcos_cli.data.formats.format import Format
 from fcos_cli.data.formats.named import folders_of_splits, named_split, title
-from fcos_cli.data.formats.splits import CLASS_FILES, Split, class_file_beside, class_names_beside
+from fcos_cli.data.formats.splits import (
+    CLASS_FILES,
+    ClassNamesMissingError,
+    Split,
+    class_file_beside,
+    class_names_beside,
+)
 from fcos_cli.data.formats.yolo import label_files, read_yolo
 from fcos_cli.data.image_names import is_image_name, natural_key
 from fcos_cli.data.records import Categories, DetectionData
-from fcos_cli.errors import DataError
 
 _LOOKED_AT = 50
 _LABEL = re.compile(rb"\s*\d+(\.0*)?(\s+-?[\d.]+(e-?\d+)?){4,}\s", re.IGNORECASE)
@@ -31,7 +36,7 @@ def _split(folder: Path, split: str, places: list[Path]) -> Split:
     def read() -> DetectionData:
         names = class_names_beside(folder, *places, folder.parent)
         if names is None:
-            raise DataError(
+            raise ClassNamesMissingError(
                 f"{folder}: YOLO label files without class names",
                 f"write them, one a line, to {folder / 'classes.txt'}",
             )

@@ -1,17 +1,21 @@
 """From the SOURCE arguments of `fcos predict` and the data of `fcos eval` to a data set. Imports no torch."""
 
 import glob
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from fcos_cli.data.datasets import IMAGES, find_splits, open_data
 from fcos_cli.data.formats.known import format_of_file
+from fcos_cli.data.formats.splits import ClassNamesMissingError
 from fcos_cli.data.image_names import is_image_name
 from fcos_cli.data.records import DetectionData
 from fcos_cli.data.sources.files import image_files
 from fcos_cli.data.sources.video import is_video, open_video
 from fcos_cli.errors import DataError, UsageError
+
+logger = logging.getLogger(__name__)
 
 
 def open_sources(sources: Sequence[str], split: str | None = None, leave_out: Sequence[Path] = ()) -> DetectionData:
@@ -43,7 +47,12 @@ def open_sources(sources: Sequence[str], split: str | None = None, leave_out: Se
             f"{lists[0]} is no image: lists of files are not read", "name the images, their folders or patterns"
         )
     if len(sources) == 1 and _is_data_set(sources[0]):
-        return open_data(sources[0], split)
+        try:
+            return open_data(sources[0], split)
+        except ClassNamesMissingError as error:
+            if split is not None:
+                raise
+            logger.warning("%s; its images are taken without them", error.message)
     if split is not None:
         raise UsageError(f"--split {split} needs one data set as SOURCE", "leave --split out for images and folders")
     return image_files(sources, leave_out)
