@@ -62,7 +62,8 @@ def check(
                 reports.append(check_data(part, decode=True, advance=advance))
         else:
             reports.append(check_data(part))
-    between = [*check_together(opened), *findings_around(data, layout, splits, opened)]
+    together = check_together(opened)
+    between = [*together, *findings_around(data, layout, splits, opened)]
     copies = _copies(opened, images)
     between += copies_found(copies, opened)
     every = [finding for report in reports for finding in report.findings] + between
@@ -75,6 +76,7 @@ def check(
                 "layout": layout,
                 "sound": sound,
                 "splits": content,
+                "between_splits": [finding.line for finding in together],
                 "findings": [finding.to_json() for finding in between],
             }
         )
