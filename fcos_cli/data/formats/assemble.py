@@ -52,7 +52,8 @@ def assemble(
         findings: what was found before.
         where: the place of box i in the files, such as "labels/a.txt:3", for the examples.
     """
-    sides = boxes[:, 2:] - boxes[:, :2]
+    with np.errstate(over="ignore", invalid="ignore"):
+        sides = boxes[:, 2:] - boxes[:, :2]
     finite = np.isfinite(boxes).all(axis=1)
     solid = (sides > 0).all(axis=1)
     kept = np.flatnonzero(finite & solid)

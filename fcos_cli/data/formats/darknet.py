@@ -1,9 +1,11 @@
 """Darknet: `obj.data` or `obj.names`, and lists of images (`train.txt`) with their label files beside them.
 
 CVAT exports the same as YOLO 1.1. Source: the read-me of AlexeyAB's darknet; CVAT's page of the format. The paths in
-these files count from Darknet's own folder, so leading folders that are not there are left away.
+these files count import os
+from Darknet's own folder, so leading folders that are not there are left away.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -52,12 +54,12 @@ def darknet_file_splits(file: Path, base: Path | None = None) -> dict[str, Split
 def resolve(folder: Path, value: str) -> Path:
     """A path of Darknet's files: in `folder`, with as few of its leading folders left away as it needs."""
     path = Path(value.strip().replace("\\", "/"))
-    if path.is_absolute() and path.exists():
+    if path.is_absolute() and os.path.exists(path):
         return path
     parts = path.parts[1:] if path.is_absolute() else path.parts
     for start in range(len(parts)):
         candidate = folder.joinpath(*parts[start:])
-        if candidate.exists():
+        if os.path.exists(candidate):
             return candidate
     return folder / Path(*parts) if parts else folder
 

@@ -64,22 +64,23 @@ def read_label_studio(file: Path, split: str = ALL) -> DetectionData:
         if results is None:
             found.add(NOT_DONE, place)
             continue
-        if len([item for item in task.get("annotations") or [] if not item.get("was_cancelled")]) > 1:
+        if len(_done(task)) > 1:
             found.add(SEVERAL, place)
         boxes = []
         size = (0, 0)
         for result in results:
-            value = {**result, **(result.get("value") or {})}
+            inner = result.get("value")
+            value = {**result, **(inner if isinstance(inner, dict) else {})}
             try:
                 box = _box(value)
             except (ArithmeticError, KeyError, TypeError, ValueError):
                 found.add(BAD_SHAPE, place)
                 continue
-            label = next((value[kind][0] for kind in _KINDS if value.get(kind)), None)
-            if box is None or label is None:
+            label = _label(value)
+            if box is None or not label:
                 found.add(NOT_A_BOX if box is None else NO_LABEL, place)
                 continue
-            boxes.append(NamedBox(str(label), box))
+            boxes.append(NamedBox(label, box))
             size = (_side(result.get("original_width")), _side(result.get("original_height")))
         written = _image(task)
         if not written:
@@ -121,13 +122,29 @@ def _tasks(file: Path) -> list[dict[str, Any]]:
 def _results(task: dict[str, Any]) -> list[dict[str, Any]] | None:
     """The shapes of a task: of its first annotation (JSON), of its lists of labels (JSON-MIN); None: not annotated."""
     if "annotations" in task or "completions" in task:
-        done = [item for item in task.get("annotations") or task.get("completions") or [] if isinstance(item, dict)]
-        kept = next((item for item in done if not item.get("was_cancelled")), None)
-        results = None if kept is None else kept.get("result") or []
+        done = _done(task)
+        results = _list(done[0].get("result")) if done else None
     else:
         lists = [value for value in task.values() if isinstance(value, list) and value]
         results = next((value for value in lists if isinstance(value[0], dict)), [])
     return None if results is None else [item for item in results if isinstance(item, dict)]
+
+
+def _done(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Annotations of a task that were not cancelled."""
+    every = _list(task.get("annotations")) or _list(task.get("completions"))
+    return [item for item in every if isinstance(item, dict) and not item.get("was_cancelled")]
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _label(value: dict[str, Any]) -> str:
+    """The first label of a shape; empty where it has none."""
+    labels = next((value[kind] for kind in _KINDS if value.get(kind)), "")
+    first = labels[0] if isinstance(labels, list) else labels
+    return first.strip() if isinstance(first, str) else ""
 
 
 def _image(task: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 Rectangles, polygons, circles and masks become the box around them; points and lines have no area and are left out.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def read_labelme(file: Path, finder: ImageFinder) -> tuple[NamedImage, Findings]
             boxes.append(NamedBox(label, box))
     near = [file.parent, file.parent.parent / "images", file.parent.parent]
     name = finder.find(str(content.get("imagePath") or f"{file.stem}.jpg"), near)
-    if not (finder.folder / name).is_file():
+    if not os.path.isfile(finder.folder / name):
         name = finder.by_stem(file.stem, near) or name
     size = (_whole(content.get("imageWidth")), _whole(content.get("imageHeight")))
     return NamedImage(name, boxes, size), found

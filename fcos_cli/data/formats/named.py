@@ -17,6 +17,7 @@ from fcos_cli.errors import DataError
 Box = tuple[float, float, float, float]
 BAD_SHAPE = Kind("shapes whose coordinates are no numbers", boxes=True)
 NO_LABEL = Kind("shapes without a label", boxes=True)
+LISTED_TWICE = Kind("images that are listed more than once, whose boxes are joined")
 NO_SIZE = Kind("boxes of images whose size cannot be read", boxes=True)
 
 
@@ -61,8 +62,10 @@ def named_data(
     """These images as a data set; category ids count from 1 in the order of `classes`.
 
     Raises:
-        DataError: an image is listed twice, or a box has a class that `classes` lacks.
+        DataError: a box has a class that `classes` lacks.
     """
+    found = Findings(findings or ())
+    images = _joined(images, found)
     label_of = {text: label for label, text in enumerate(classes)}
     counts = [len(image.boxes) for image in images]
     image_index = np.repeat(np.arange(len(images)), counts)
@@ -79,7 +82,6 @@ def named_data(
     relative = np.array([image.fractions for image in images], dtype=bool)[image_index]
     known = ~relative | (sizes[image_index] > 0).all(axis=1)
     boxes[relative] *= sizes[image_index[relative]][:, [0, 1, 0, 1]]
-    found = Findings(findings or ())
     found.add(NO_SIZE, *dict.fromkeys(file_names[i] for i in image_index[~known]), count=int((~known).sum()))
     return assemble(
         name=name,
@@ -94,6 +96,20 @@ def named_data(
         crowd=np.array([item.crowd for item in items], dtype=bool)[known],
         findings=found,
     )
+
+
+def _joined(images: Sequence[NamedImage], found: Findings) -> list[NamedImage]:
+    """Each image once; of one that is listed again the boxes are added."""
+    by_name: dict[str, NamedImage] = {}
+    for image in images:
+        first = by_name.get(image.file_name)
+        if first is None:
+            by_name[image.file_name] = image
+            continue
+        found.add(LISTED_TWICE, image.file_name)
+        size = first.size if all(first.size) else image.size
+        by_name[image.file_name] = first._replace(boxes=[*first.boxes, *image.boxes], size=size)
+    return list(by_name.values())
 
 
 def folders_of_splits(folder: Path, holds: Callable[[Path], bool]) -> dict[str, list[Path]]:

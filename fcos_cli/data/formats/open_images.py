@@ -100,7 +100,9 @@ def _name(folder: Path, file: Path) -> str:
 def _rows(file: Path) -> Iterator[dict[str, str]]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            yield from csv.DictReader(stream)
+            rows = csv.DictReader(stream)
+            rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
+            yield from rows
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: not a CSV file in UTF-8: {error}", "restore the file") from None
     except OSError as error:

@@ -79,3 +79,31 @@ def test_what_cannot_be_used_is_left_out_and_names_the_task(made, tasks, kind, i
     data = open_data(str(made.root))
     assert len(data) == images
     assert data.findings == (Finding(kind, 1, ("task 7",)),)
+
+
+def test_two_tasks_of_one_image_are_one_image(made, listed):
+    made.image("a.jpg")
+    made.json("export.json", [task(1, "a.jpg", CAT), task(2, "/data/upload/1/0123abcd-a.jpg", POLYGON)])
+    data = open_data(str(made.root))
+    assert listed(data) == {"a.jpg": [("cat", 16, 24, 96, 54), ("dog", 16, 12, 32, 60)]}
+    assert [finding.line for finding in data.findings] == [
+        "images that are listed more than once, whose boxes are joined (1): a.jpg"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "boxes"),
+    [
+        ({"value": "none"}, 0),
+        ({"value": {**CAT["value"], "y": "1e999"}}, 0),
+        ({"value": {**CAT["value"], "rectanglelabels": [None]}}, 0),
+        ({"value": {**CAT["value"], "rectanglelabels": "cat"}}, 1),
+        ({"original_width": 10**30}, 1),
+    ],
+)
+def test_one_odd_shape_refuses_nothing(made, change, boxes):
+    made.image("a.jpg")
+    made.json("export.json", [task(1, "a.jpg", {**CAT, **change}), {"id": 2, "annotations": True, "data": ""}])
+    data = open_data(str(made.root))
+    assert (len(data), len(data.boxes)) == (1, boxes)
+    assert len(data.findings) == 2 - boxes

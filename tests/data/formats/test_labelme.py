@@ -79,3 +79,10 @@ def test_an_image_whose_file_is_broken_is_left_out(made):
     (found,) = data.findings
     assert (found.kind, found.count) == (UNREADABLE, 1)
     assert "b.json: not valid JSON" in found.examples[0]
+
+
+def test_a_name_that_no_file_can_have_is_a_missing_image(made):
+    made.image("a.jpg")
+    made.json("b.json", annotation("é" * 300, CAT))
+    data = open_data(str(made.root))
+    assert (len(data), list(data.sizes[0])) == (1, [160, 120])

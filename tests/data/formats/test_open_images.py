@@ -44,3 +44,9 @@ def test_what_is_wrong_is_named(made):
     made.image("aa01.jpg")
     made.text("boxes.csv", f"{HEADER}\n{A_CAT.replace('0.25', 'x')}\n")
     assert open_data(str(file)).findings == (Finding(BAD_SHAPE, 1, ("boxes.csv:2",)),)
+
+
+def test_blanks_in_the_header(made, listed):
+    made.image("aa01.jpg")
+    made.text("boxes.csv", f"{HEADER.replace(',', ' , ')}\n{A_CAT}\n")
+    assert list(listed(open_data(str(made.root)))) == ["aa01.jpg"]
