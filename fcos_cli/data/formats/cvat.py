@@ -56,8 +56,11 @@ def read_cvat(file: Path, split: str = ALL, subset: str | None = None) -> Detect
     images = []
     everything = []
     for element in root.iter("image"):
-        name = finder.find(element.get("name") or "", [file.parent / "images", file.parent])
-        own = findings if subset in (None, (element.get("subset") or "").strip()) else Findings()
+        part = (element.get("subset") or "").strip()
+        # An export of a project has a folder for each subset.
+        near = [file.parent / "images" / part, file.parent / part, file.parent / "images", file.parent]
+        name = finder.find(element.get("name") or "", near)
+        own = findings if subset in (None, part) else Findings()
         boxes = []
         for shape in element:
             if shape.tag not in _SHAPES:

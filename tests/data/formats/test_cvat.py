@@ -47,6 +47,10 @@ def test_subsets_are_splits(made):
     made.text("annotations.xml", document(train, val, val.replace("a.jpg", "b.jpg")))
     layout, splits = find_splits(str(made.root))
     assert (layout, {name: split.count() for name, split in splits.items()}) == ("CVAT", {"train": 1, "val": 2})
+    assert [open_data(str(made.root), split).file_names[0] for split in splits] == [
+        "images/train/a.jpg",
+        "images/val/a.jpg",
+    ]
 
 
 @pytest.mark.parametrize(
