@@ -22,7 +22,11 @@ _MEANINGS = {
     "test": "test",
     "testing": "test",
 }
-CLASS_FILES = ("classes.txt", "labels.txt", "obj.names", "class_names.txt")
+CLASS_FILES = (
+    *("classes.txt", "labels.txt", "obj.names", "class_names.txt"),
+    # Of Roboflow's export for Darknet, and of labelImg's own folder.
+    *("_darknet.labels", "predefined_classes.txt"),
+)
 
 
 class ClassNamesMissingError(DataError):

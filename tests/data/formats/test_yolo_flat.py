@@ -49,3 +49,12 @@ def test_texts_that_are_no_labels_leave_bare_images(made):
     made.text("a.txt", "a photograph of 2 dogs 1 0.5\n")
     made.text("classes.txt", "cat\n")
     assert find_splits(str(made.root))[0] == "images"
+
+
+def test_roboflow_s_export_for_darknet(made, listed):
+    for split in ("train", "valid"):
+        made.image(f"{split}/a.jpg")
+        made.text(f"{split}/a.txt", "1 0.5 0.5 0.25 0.5\n")
+        made.text(f"{split}/_darknet.labels", "cat\ndog\n")
+    assert list(find_splits(str(made.root))[1]) == ["train", "valid"]
+    assert listed(open_data(str(made.root), "val")) == {"valid/a.jpg": [("dog", 60, 30, 100, 90)]}
