@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fcos_cli.commands import bench, data, evaluate, new, predict, recipe, stats, train
+from fcos_cli.commands import bench, data, evaluate, new, predict, recipe, stats, train, weights
 from fcos_cli.errors import INTERRUPTED, FcosError, SetupError
 from fcos_cli.report import console
 from fcos_cli.version import __version__
@@ -59,6 +59,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
+app.add_typer(weights.app, name="weights")
 app.add_typer(stats.app, name="stats")
 app.add_typer(bench.app, name="bench")
 

@@ -119,14 +119,14 @@ def _evaluate_model(
     from fcos_cli.runtime.evaluator import evaluate_detector, explain_low
     from fcos_cli.runtime.precision import choose_device, choose_precision
     from fcos_cli.runtime.predictor import UnreadableImage
-    from fcos_cli.weights.saved import load_detector
+    from fcos_cli.weights.opening import open_detector
 
     if out is not None:
         check_writable(out)
     chosen_device = choose_device(device)
     if precision is not None:
         choose_precision(precision, chosen_device, inference=True)
-    detector = load_detector(model or newest_run())
+    detector = open_detector(model or newest_run(), say=console.say)
     if precision is None:
         # float32 was asked for and exists everywhere: the same figures as at the end of the training.
         precision = "float32" if detector.recipe.train.precision == "float32" else "auto"

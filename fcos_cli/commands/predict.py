@@ -41,7 +41,11 @@ def predict(
     out: Annotated[Path, typer.Option(help="The file to write; for --format yolo and voc a folder.")],
     weights: Annotated[
         str | None,
-        typer.Option(help="A .safetensors file or a run folder (default: the newest run's best).", show_default=False),
+        typer.Option(
+            help="A run, a .safetensors file, a published name (fcos weights list), another project's file, a URL, or "
+            "hf://owner/repository (default: the newest run's best, else torchvision/fcos_resnet50_fpn).",
+            show_default=False,
+        ),
     ] = None,
     threshold: Annotated[
         str | None,
@@ -142,16 +146,14 @@ def predict(
     from fcos_cli.predict.job import predict_to_file
     from fcos_cli.predict.journal import partial_path
     from fcos_cli.predict.pictures import PICTURE_THRESHOLD
-    from fcos_cli.runs import newest_run
     from fcos_cli.runtime.augmented import AugmentedPredictor, passes
     from fcos_cli.runtime.precision import choose_device
     from fcos_cli.runtime.predictor import Predictor
-    from fcos_cli.weights.saved import load_detector
+    from fcos_cli.weights.opening import any_detector
     from fcos_cli.weights.thresholds import load_thresholds
 
     chosen_device = choose_device(device)
-    detector = load_detector(weights or newest_run())
-    console.say(f"weights: {detector.path}" + ("" if weights else " (the newest run's; choose with --weights)"))
+    detector = any_detector(weights, say=console.say)
     stored = load_thresholds(detector.path, detector.categories, tta=tta) if threshold == AUTO else None
     if detector.recipe.data.stretch_16_bit:
         data = stretched(data)

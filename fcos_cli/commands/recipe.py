@@ -1,18 +1,14 @@
 """`fcos recipe`: what recipes there are, what they say, whether they hold, and every key they may have."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
+from fcos_cli.commands.columns import print_columns
 from fcos_cli.errors import RecipeError, UsageError
 from fcos_cli.recipe import copying, files, keys, load, problems
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report import console
-
-KEY_OF_WEIGHTS = {"backbone": "model.backbone.weights", "detector": "model.weights"}
 
 app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
 
@@ -57,7 +53,7 @@ def list_recipes(as_json: AsJson = False) -> None:
     rows = [
         (e["name"], "" if e["published_ap"] is None else f"{e['published_ap']:.1f}", e["description"]) for e in entries
     ]
-    _print_columns(("recipe", "AP", "what it is"), rows)
+    print_columns(("recipe", "AP", "what it is"), rows)
     console.say("AP: the paper's, on COCO. Next: fcos recipe show NAME, fcos train NAME")
 
 
@@ -167,37 +163,9 @@ def list_keys(
         typer.echo(keys.reference(chosen, others), nl=False)
 
 
-@app.command()
+@app.command(hidden=True)
 def weights(as_json: AsJson = False) -> None:
-    """The published weights that model.backbone.weights and model.weights may name."""
-    from fcos_cli.weights.published import published
+    """Moved: fcos weights list."""
+    from fcos_cli.commands.weights.list import list_weights
 
-    entries = [
-        {
-            "name": entry.name,
-            "key": KEY_OF_WEIGHTS[entry.kind],
-            "architecture": entry.architecture,
-            "style": entry.style,
-            "url": entry.urls[0],
-        }
-        for entry in published().values()
-    ]
-    if as_json:
-        console.print_json({"weights": entries})
-    else:
-        _print_columns(("name", "for the key", "network", "style", "url"), [tuple(e.values()) for e in entries])
-
-
-def _print_columns(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Text columns on stdout. The last one is never cut: a pipe gets whole lines."""
-    if console.out.is_terminal:
-        table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 3, 0, 0))
-        for title in titles:
-            table.add_column(title, overflow="fold", no_wrap=title is titles[0])
-        for row in rows:
-            table.add_row(*(escape(cell) for cell in row))
-        console.out.print(table, soft_wrap=False)
-        return
-    widths = [max(len(cell) for cell in column) for column in zip(titles, *rows, strict=True)]
-    for row in (titles, *rows):
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    list_weights(as_json)

@@ -4,6 +4,7 @@ Where the Triton kernels run, all of it happens in shapes that do not depend on 
 GPU; the detections then come to the host in one transfer.
 """
 
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from fcos_cli.model import cutting
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import TestConfig
 from fcos_kernels import dispatch
-from fcos_kernels.decode import Candidates
+from fcos_kernels.decode import Candidates, PaddedCandidates
 from fcos_kernels.nms import batched_nms, nms
 
 _LABEL, _LEVEL, _ROW = 5, 6, 7
@@ -56,7 +57,8 @@ def postprocess(outputs: Outputs, sizes: Tensor, model: FCOS, test: TestConfig, 
             after suppression, its boxes are whole.
     """
     if dispatch.use_triton(model.device):
-        return unpack(postprocess_packed(outputs, sizes, model, test, suppress=suppress).cpu(), outputs, model.pyramid)
+        packed = postprocess_packed(outputs, sizes, model, test, suppress=suppress)
+        return unpack(packed.cpu(), outputs, model.pyramid, test)
     candidates = model.head.decode(outputs, sizes, selection(test))
     largest = cutting.limits(sizes.to(candidates.boxes.device), test)
     candidates = _ready(candidates, outputs, model, largest, test)
@@ -74,19 +76,27 @@ def postprocess(outputs: Outputs, sizes: Tensor, model: FCOS, test: TestConfig, 
     if suppress and cutting.is_late(test):
         candidates = _with_area(candidates, cutting.cut(candidates.boxes, largest[candidates.image]), test)
     image, boxes, scores, labels, level, row = (column.cpu() for column in candidates)
-    number, location = _origins(level, row, outputs, model.pyramid)
+    number, location = _origins(level, row, outputs, model.pyramid, test)
     return Detections(image, boxes, scores, labels, number, location)
 
 
 def _ready(candidates: Candidates, outputs: Outputs, model: FCOS, largest: Tensor, test: TestConfig) -> Candidates:
     """Candidates with the boxes that suppression sees."""
-    image, level, row = candidates.image, candidates.level, candidates.location
+    boxes = _boxes(candidates, outputs, model, candidates.image, test)
     if cutting.is_late(test):
-        _, location = _origins(level, row, outputs, model.pyramid)
-        return candidates._replace(boxes=model.head.whole_boxes(outputs, image, level, row, location))
-    # the decoding has cut to exact pixels
-    boxes = cutting.cut(candidates.boxes, largest[image]) if cutting.extra(test) else candidates.boxes
-    return _with_area(candidates, boxes, test)
+        return candidates._replace(boxes=boxes)
+    return _with_area(candidates, cutting.cut(boxes, largest[candidates.image]), test)
+
+
+def _boxes(
+    candidates: Candidates | PaddedCandidates, outputs: Outputs, model: FCOS, image: Tensor, test: TestConfig
+) -> Tensor:
+    """Boxes of candidates, whole where the recipe wants them so; the decoding's have been cut to exact pixels."""
+    if not cutting.is_late(test) and test.strides == "level":
+        return candidates.boxes
+    level, row = candidates.level.long(), candidates.location.long()
+    _, location = _origins(level, row, outputs, model.pyramid, test)
+    return model.head.whole_boxes(outputs, image, level, row, location)
 
 
 def _with_area(candidates: Candidates, boxes: Tensor, test: TestConfig) -> Candidates:
@@ -108,14 +118,9 @@ def postprocess_packed(
     candidates = model.head.decode_padded(outputs, sizes, selection(test))
     boxes, scores = candidates.boxes, candidates.scores
     largest = cutting.limits(sizes.to(boxes.device, non_blocking=True), test)[:, None]
-    if cutting.is_late(test):
-        image = torch.arange(len(boxes), device=boxes.device)[:, None]
-        level, row = candidates.level.long(), candidates.location.long()
-        _, location = _origins(level, row, outputs, model.pyramid)
-        boxes = model.head.whole_boxes(outputs, image, level, row, location)
-    else:
-        # the decoding has cut to exact pixels
-        boxes = cutting.cut(boxes, largest) if cutting.extra(test) else boxes
+    boxes = _boxes(candidates, outputs, model, torch.arange(len(boxes), device=boxes.device)[:, None], test)
+    if not cutting.is_late(test):
+        boxes = cutting.cut(boxes, largest)
         scores = scores.masked_fill(cutting.without_area(boxes, test), -1)
     numbers = torch.stack([scores.view(torch.int32), candidates.labels, candidates.level, candidates.location], dim=2)
     packed = torch.cat([boxes.view(torch.int32), numbers], dim=2)
@@ -133,12 +138,12 @@ def postprocess_packed(
     return packed.masked_fill_(gone[:, :, None], -1)
 
 
-def unpack(packed: Tensor, outputs: Outputs, pyramid: Pyramid) -> Detections:
+def unpack(packed: Tensor, outputs: Outputs, pyramid: Pyramid, test: TestConfig) -> Detections:
     """Detections from what `postprocess_packed` made of these outputs, once it is on the CPU."""
     image, place = (packed[:, :, _LABEL] >= 0).nonzero(as_tuple=True)
     rows = packed[image, place]
     floats = rows[:, :_LABEL].contiguous().view(torch.float32)
-    number, location = _origins(rows[:, _LEVEL].long(), rows[:, _ROW].long(), outputs, pyramid)
+    number, location = _origins(rows[:, _LEVEL].long(), rows[:, _ROW].long(), outputs, pyramid, test)
     return Detections(image, floats[:, :4].clone(), floats[:, 4].clone(), rows[:, _LABEL].long(), number, location)
 
 
@@ -153,7 +158,7 @@ def selection(test: TestConfig) -> Selection:
     )
 
 
-def _origins(level: Tensor, row: Tensor, outputs: Outputs, pyramid: Pyramid) -> tuple[Tensor, Tensor]:
+def _origins(level: Tensor, row: Tensor, outputs: Outputs, pyramid: Pyramid, test: TestConfig) -> tuple[Tensor, Tensor]:
     """Level numbers [...] and locations [..., 2] in pixels of rows in the level-concatenated order.
 
     Where locations lie: docs/method.md, Locations.
@@ -163,8 +168,17 @@ def _origins(level: Tensor, row: Tensor, outputs: Outputs, pyramid: Pyramid) -> 
     begins = list(accumulate((rows * columns for rows, columns in grids), initial=0))[:-1]
     columns_of = [columns for _, columns in grids]
     numbers = [one.index for one in pyramid.levels]
-    table = torch.tensor([numbers, begins, columns_of, pyramid.strides, pyramid.starts], device=level.device)
-    number, begin, columns, stride, start = table[:, level]
+    down, across = _strides(grids, pyramid, test)
+    table = torch.tensor([numbers, begins, columns_of, down, across, pyramid.starts], device=level.device)
+    number, begin, columns, down_by, across_by, start = table[:, level]
     cell = row - begin
     y = cell.div(columns, rounding_mode="floor")
-    return number, torch.stack([start + (cell - y * columns) * stride, start + y * stride], dim=-1)
+    return number, torch.stack([start + (cell - y * columns) * across_by, start + y * down_by], dim=-1)
+
+
+def _strides(grids: Sequence[Sequence[int]], pyramid: Pyramid, test: TestConfig) -> tuple[Sequence[int], Sequence[int]]:
+    """How far locations of each level lie apart, in y and in x: torchvision divides the padded image by the grid."""
+    if test.strides == "level":
+        return pyramid.strides, pyramid.strides
+    height, width = (pyramid.strides[0] * side for side in grids[0])
+    return [height // rows for rows, _ in grids], [width // columns for _, columns in grids]

@@ -23,7 +23,8 @@ from fcos_cli.runs import newest_run
 from fcos_cli.runtime.augmented import AugmentedPredictor
 from fcos_cli.runtime.precision import choose_device, choose_precision
 from fcos_cli.runtime.predictor import Predictor, UnreadableImage
-from fcos_cli.weights.saved import Detector, load_detector
+from fcos_cli.weights.opening import open_detector
+from fcos_cli.weights.saved import Detector
 from fcos_cli.weights.thresholds import load_thresholds
 
 SHOWN = 5
@@ -233,7 +234,7 @@ class Model:
 @_with_hints()
 def load(weights: str | Path | None = None, *, device: str = "auto", precision: Precision = "auto") -> Model:
     """`fcos_cli.load`, which says what it takes and raises."""
-    return Model(load_detector(newest_run() if weights is None else weights), device, precision)
+    return Model(open_detector(newest_run() if weights is None else weights), device, precision)
 
 
 def _known(precision: Precision) -> Precision:

@@ -28,7 +28,7 @@ def _frozen_random(recipe: Recipe) -> Iterator[Clash]:
         yield Clash(
             ("model.backbone.norm", *sources),
             'model.backbone.norm = "frozen_bn" without weights would freeze BatchNorm at random: set '
-            'model.backbone.weights (see `fcos recipe weights`), or model.backbone.norm = "bn" or "gn"',
+            'model.backbone.weights (see `fcos weights list`), or model.backbone.norm = "bn" or "gn"',
         )
     if backbone.frozen_stages > 0:
         yield Clash(

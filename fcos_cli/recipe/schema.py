@@ -46,7 +46,7 @@ class BackboneConfig(Table):
     )
     weights: str = Field(
         "msra/R-50",
-        description='Pretrained: a published name (see `fcos recipe weights`), a file or a URL; "" is from scratch.',
+        description='Pretrained: a published name (see `fcos weights list`), a file or a URL; "" is from scratch.',
     )
     weight_style: Literal["auto", "pytorch", "caffe"] = Field(
         "auto",
@@ -200,6 +200,10 @@ class TestConfig(Table):
         "exact", description="A width is x1 - x0, or inclusive x1 - x0 + 1 with x up to width - 1 (official)."
     )
     max_detections: Positive = Field(100, description="Detections kept per image.")
+    strides: Literal["level", "image"] = Field(
+        "level",
+        description="Locations lie a level's stride apart, or the padded image's size // the grid's (torchvision).",
+    )
     tta: TestTimeConfig = TestTimeConfig()
 
 

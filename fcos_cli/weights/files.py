@@ -6,7 +6,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,16 +16,30 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fcos_cli.errors import WeightsError
+from fcos_cli.weights.inert import read_inert
 
 TORCH_LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 WRAPPERS = ("model", "state_dict", "model_state_dict", "blobs")
 
 
+class FileContent(NamedTuple):
+    """What a weights file holds: tensors by name, and what a checkpoint says beside them under "meta"."""
+
+    tensors: dict[str, Tensor]
+    meta: Mapping[str, Any]
+
+
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a PyTorch (.pth), safetensors or Caffe2 / Detectron2 (.pkl) file, on the CPU.
+    """The tensors of a file, as `read_file` reads it."""
+    return read_file(path).tensors
+
+
+def read_file(path: str | Path) -> FileContent:
+    """A PyTorch (.pth), safetensors or Caffe2 / Detectron2 (.pkl) file, on the CPU.
 
     The kind is told by the contents, not by the name. Checkpoints that wrap their weights ("model", "state_dict",
-    "blobs") are unwrapped, and the "module." of a parallel wrapper is dropped.
+    "blobs") are unwrapped, and the "module." of a parallel wrapper is dropped. Objects of other packages beside the
+    tensors become placeholders.
 
     Raises:
         WeightsError: no such file, a damaged one, or one that holds more than tensors.
@@ -47,18 +61,29 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         ) from error
     except SafetensorError as error:
         raise _damaged(path, error) from error
-    return _tensors(content, path)
+    meta = content.get("meta") if isinstance(content, Mapping) else None
+    return FileContent(_tensors(content, path), meta if isinstance(meta, Mapping) else {})
 
 
 def _read_torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if zipfile.is_zipfile(path):
+            return _read_inert(path)
         raise WeightsError(
             f"{path} holds more than tensors, and reading it could run code: {str(error).splitlines()[0]}",
             "where you trust it, save its weights alone: torch.save({'model': model.state_dict()}, 'weights.pth')",
         ) from error
-    except (RuntimeError, EOFError) as error:
+    # A damaged pickle can raise nearly anything while it is put together.
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def _read_inert(path: Path) -> Any:
+    try:
+        return read_inert(path)
+    except Exception as error:
         raise _damaged(path, error) from error
 
 

@@ -6,28 +6,32 @@ file or the load fails.
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import torch
 from torch import Tensor, nn
 
+from fcos_cli.data.records import Categories
 from fcos_cli.errors import WeightsError
 from fcos_cli.model.fcos import FCOS
+from fcos_cli.model.pixels import PixelFormat
 from fcos_cli.model.resnet import ARCHITECTURES
 from fcos_cli.recipe.schema import ModelConfig, WeightStyle
+from fcos_cli.weights.classes import classes_of, is_unnamed
 from fcos_cli.weights.download import cache_folder, fetch
-from fcos_cli.weights.files import read_state
+from fcos_cli.weights.files import read_file, read_state
+from fcos_cli.weights.hub import SCHEME, hub_url
+from fcos_cli.weights.importing import COUNTER, ask, completed, pixels_of, refuse_lacking
 from fcos_cli.weights.names import backbone_state, detector_peer
 from fcos_cli.weights.peers import PEERS, Peer
 from fcos_cli.weights.peers.renaming import BN_EPS
 from fcos_cli.weights.published import folded_norm, is_url, published, resolve_style, style_clash
 
 SHOWN = 4
-COUNTER = "num_batches_tracked"
+_READS = ("model.head.", "model.pyramid.")
 
 
 class DetectorWeights(NamedTuple):
@@ -35,15 +39,19 @@ class DetectorWeights(NamedTuple):
 
     Attributes:
         peer: the project.
+        pixels: what it reads; None: what is usual in its style.
         trained_with: keys below `model` of the recipe that it was trained with.
         source: the file.
+        classes: row of its class layer by name of the class; None where nothing names them.
     """
 
     state: dict[str, Tensor]
     peer: Peer
     style: WeightStyle
+    pixels: PixelFormat | None
     trained_with: Mapping[str, object]
     source: str
+    classes: Mapping[str, int] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -66,8 +74,19 @@ def locate(spec: str, key: str) -> Path:
     way_out = f'or use weights you have: --set {key}=FILE, or none: --set {key}=""'
     entry = published().get(spec)
     if entry is not None:
+        if entry.lacks:
+            raise WeightsError(
+                f"{spec} needs {entry.lacks}, which this toolkit does not have",
+                "fcos weights list shows detectors that run here",
+            )
+        if not entry.urls:
+            raise WeightsError(
+                f"{spec} is not at a known address any more", f"fetch {entry.file_name} by hand, and give its path"
+            )
         target = cache_folder() / PurePosixPath(spec).parts[0] / entry.file_name
         return fetch(entry.urls, target, sha256=entry.sha256, label=spec, way_out=way_out)
+    if spec.startswith(SCHEME):
+        spec = hub_url(spec)
     if is_url(spec):
         name = PurePosixPath(urlsplit(spec).path).name or "weights"
         # torch.hub's convention, which published files follow: name-<first digits of the SHA-256>.pth
@@ -107,15 +126,19 @@ def load_backbone(model: FCOS) -> list[str]:
     return notes
 
 
-def read_detector(spec: str, key: str = "model.weights") -> DetectorWeights:
+def read_detector(spec: str, key: str = "model.weights", given: Mapping[str, object] | None = None) -> DetectorWeights:
     """Another project's detector, one of `peers.PEERS`; a name, path or address.
+
+    Args:
+        given: keys of the recipe by dotted name, for what files do not tell.
 
     Raises:
         WeightsError: a file that cannot be read, or holds no such detector.
         SetupError: the download failed.
     """
     path = locate(spec, key)
-    state = read_state(path)
+    content = read_file(path)
+    state = content.tensors
     recognised = detector_peer(state)
     if recognised is None:
         *others, last = (peer.title for peer in PEERS if peer.detector is not None)
@@ -124,33 +147,48 @@ def read_detector(spec: str, key: str = "model.weights") -> DetectorWeights:
             "a backbone's weights go to model.backbone.weights",
         )
     peer, kind = recognised
-    style = kind.style(state) or "pytorch"
-    return DetectorWeights(kind.to_ours(state), peer, style, kind.trained_with, str(path))
+    reading = kind.reading(state, content.meta, given or {})
+    refuse_lacking(state, reading, str(path))
+    ask([question for question in reading.questions if question.key == "model.backbone.weight_style"], str(path))
+    keys = reading.keys
+    style = kind.style(state) or keys.get("model.backbone.weight_style", "pytorch")
+    told = {key.removeprefix("model."): value for key, value in keys.items() if key.startswith(_READS)}
+    ours = completed(kind.to_ours(state))
+    weights = DetectorWeights(ours, peer, style, pixels_of(keys), told, str(path))
+    categories, rows, _ = classes_of(weights.num_classes, reading.classes, torchvision=peer.name == "torchvision")
+    if is_unnamed(categories):
+        return weights
+    return weights._replace(classes=dict(zip(categories.names, rows or range(len(categories)), strict=True)))
 
 
-def is_foreign(spec: str) -> bool:
-    """Whether `model.weights` names another project's detector: a published name, or a .pth or .pkl file or address."""
-    return spec in published() or PurePosixPath(urlsplit(spec).path).suffix.lower() in (".pth", ".pt", ".bin", ".pkl")
-
-
-def foreign_model(config: ModelConfig, num_classes: int) -> tuple[FCOS, list[str]]:
+def foreign_model(
+    config: ModelConfig, num_classes: int, categories: Categories | None = None
+) -> tuple[FCOS, list[str]]:
     """A model with another project's detector, `config.weights`, in it, in the style of those weights; lines to log.
+
+    With `categories`, those of the data, classes are matched by name where the weights name theirs.
 
     Raises:
         RecipeError, WeightsError, SetupError: as `read_detector` and `load_detector_weights`.
     """
-    weights = read_detector(config.weights)
+    head = {f"model.head.{name}": value for name, value in config.head.model_dump().items()}
+    entry = published().get(config.weights)
+    given = {**(entry.answers if entry else {}), **head}
+    if config.backbone.weight_style != "auto":
+        given["model.backbone.weight_style"] = config.backbone.weight_style
+    weights = read_detector(config.weights, given=given)
     if config.backbone.weight_style not in ("auto", weights.style):
         raise style_clash(weights.source, weights.style)
-    model = FCOS(config, num_classes, weights.style)
-    return model, load_detector_weights(model, weights)
+    model = FCOS(config, num_classes, weights.style, weights.pixels)
+    return model, load_detector_weights(model, weights, categories)
 
 
-def load_detector_weights(model: FCOS, weights: DetectorWeights) -> list[str]:
+def load_detector_weights(model: FCOS, weights: DetectorWeights, categories: Categories | None = None) -> list[str]:
     """Load another project's detector into a model; returns lines to log.
 
-    With another number of classes the class layer keeps its initial values; a quality branch that only one side has is
-    left out; both are said, as is a head whose outputs the recipe reads otherwise.
+    With other classes those that it knows by name keep theirs, the rest of the class layer its initial values; a
+    quality branch that only one side has is left out; both are said, as is a head whose outputs the recipe reads
+    otherwise.
 
     Raises:
         RecipeError: a style or norm that the weights do not have.
@@ -163,18 +201,35 @@ def load_detector_weights(model: FCOS, weights: DetectorWeights) -> list[str]:
         raise folded_norm(weights.source)
     notes = [f"weights from {weights.source}, a detector of {weights.peer.title}"]
     state, own = dict(weights.state), model.state_dict()
-    if weights.num_classes != model.num_classes:
+    names = categories.names if categories else ()
+    same_names = not names or weights.classes is None or tuple(weights.classes) == names
+    if weights.num_classes != model.num_classes or not same_names:
         _keep_initial(state, own, class_layers(model))
+        known = _rows_of(weights.classes or {}, names)
+        for name in [name for name in own if known and name.startswith(class_layers(model))]:
+            state[name] = own[name].clone()
+            state[name][list(known)] = weights.state[name][list(known.values())].to(state[name])
         notes.append(
-            f"they know {weights.num_classes} classes, the data {model.num_classes}: the class layer starts at random"
+            f"they know {len(weights.classes or ()) or weights.num_classes} classes, {_known(known, names)} of the "
+            f"data's {model.num_classes}; the rest of the class layer starts at random"
         )
     if ("head.quality.weight" in state) != ("head.quality.weight" in own):
         _keep_initial(state, own, ("head.quality.",))
         notes.append("only one of weights and recipe has a quality branch: it is left out or starts at random")
-    if "head.scales" in own and "head.scales" not in state:
-        state["head.scales"] = torch.ones_like(own["head.scales"])
     _load(model, state, weights.source, "model")
     return [*notes, *trained_otherwise(config, weights.trained_with)]
+
+
+def _rows_of(theirs: Mapping[str, int], names: Sequence[str]) -> dict[int, int]:
+    """Row of our class layer -> row of theirs, of the classes that both have."""
+    return {label: theirs[name] for label, name in enumerate(names) if name in theirs}
+
+
+def _known(rows: Mapping[int, int], names: Sequence[str]) -> str:
+    """ "2 (person, car)", or "none"."""
+    shown = [names[label] for label in list(rows)[:SHOWN]]
+    more = ", ..." if len(rows) > SHOWN else ""
+    return f"{len(rows)} ({', '.join(shown)}{more})" if rows else "none"
 
 
 def trained_otherwise(config: ModelConfig, trained_with: Mapping[str, object]) -> Iterator[str]:

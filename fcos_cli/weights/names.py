@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fcos_cli.recipe.schema import WeightStyle
 from fcos_cli.weights.peers import PEERS, FileKind, Peer, State
-from fcos_cli.weights.peers.renaming import rename
+from fcos_cli.weights.peers.renaming import absorbed, rename
 
 BACKBONE = "backbone."
 
@@ -30,14 +30,14 @@ def backbone_state(state: State) -> BackboneState:
     """
     if whole := detector_peer(state):
         _, kind = whole
-        return BackboneState(_backbone_of(kind.to_ours(state)), kind.style(state))
+        return BackboneState(_backbone_of(absorbed(kind.to_ours(state))), kind.style(state))
     if any(name.startswith(BACKBONE) for name in state):
         state = _backbone_of(state)
     kinds = (peer.backbone for peer in PEERS if peer.backbone is not None)
     theirs = next((kind for kind in kinds if kind.recognised(state)), None)
     if theirs is None:
-        return BackboneState(rename(state), None)
-    return BackboneState(theirs.to_ours(state), theirs.style(state))
+        return BackboneState(absorbed(rename(state)), None)
+    return BackboneState(absorbed(theirs.to_ours(state)), theirs.style(state))
 
 
 def _backbone_of(state: State) -> dict[str, Tensor]:

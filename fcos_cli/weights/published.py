@@ -6,14 +6,14 @@ a shift, and were trained on BGR pixels in 0..255 (their stride placement: `resn
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import Literal
 from urllib.parse import urlsplit
 
 from fcos_cli.errors import RecipeError
 from fcos_cli.recipe.schema import BackboneConfig, BackboneName, WeightStyle
+from fcos_cli.weights.catalogue import detectors
+from fcos_cli.weights.entry import Published
 
 TORCHVISION = "https://download.pytorch.org/models/"
 DETECTRON = "https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained/"
@@ -21,32 +21,9 @@ WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".pkl", ".safetensors")
 PUBLISHED_WIDTH = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """Weights with a name.
-
-    Attributes:
-        urls: where they lie, the preferred place first.
-        sha256: the first digits of the file's SHA-256; "" where the publisher names none.
-    """
-
-    name: str
-    kind: Literal["backbone", "detector"]
-    architecture: BackboneName
-    style: WeightStyle
-    urls: tuple[str, ...]
-    sha256: str = ""
-
-    @property
-    def file_name(self) -> str:
-        return PurePosixPath(urlsplit(self.urls[0]).path).name
-
-
-def _torchvision(
-    name: str, architecture: BackboneName, stem: str, digest: str, kind: Literal["backbone", "detector"] = "backbone"
-) -> Published:
+def _torchvision(name: str, architecture: BackboneName, stem: str, digest: str) -> Published:
     url = f"{TORCHVISION}{stem}-{digest}.pth"
-    return Published(f"torchvision/{name}", kind, architecture, "pytorch", (url,), digest)
+    return Published(f"torchvision/{name}", "backbone", architecture, "pytorch", (url,), digest)
 
 
 def _caffe(name: str, architecture: BackboneName, *paths: str) -> Published:
@@ -68,7 +45,18 @@ _ALL = (
     _caffe("fair/X-101-32x8d", "resnext101_32x8d", "20171220/X-101-32x8d.pkl"),
     # The first is what the FCOS authors' catalog names, the second what Detectron's model zoo does.
     _caffe("fair/X-101-64x4d", "resnext101_64x4d", "20171220/X-101-64x4d.pkl", "FBResNeXt/X-101-64x4d.pkl"),
-    _torchvision("fcos_resnet50_fpn", "resnet50", "fcos_resnet50_fpn_coco", "99b0c9b7", "detector"),
+    Published(
+        "torchvision/fcos_resnet50_fpn",
+        "detector",
+        "resnet50",
+        "pytorch",
+        (f"{TORCHVISION}fcos_resnet50_fpn_coco-99b0c9b7.pth",),
+        "99b0c9b7",
+        ap=39.2,
+        licence="BSD-3-Clause",
+        megabytes=130,
+    ),
+    *detectors(),
 )
 _BY_NAME: Mapping[str, Published] = MappingProxyType({entry.name: entry for entry in _ALL})
 
@@ -158,5 +146,5 @@ def folded_norm(source: str) -> RecipeError:
     """The error where BatchNorm is to train, but the weights no longer have its statistics."""
     return RecipeError(
         f'model.backbone.norm = "bn", but {source} holds BatchNorm folded into a scale and a shift, which cannot train',
-        'set model.backbone.norm = "frozen_bn", or take weights of torchvision\'s (see `fcos recipe weights`)',
+        'set model.backbone.norm = "frozen_bn", or take weights of torchvision\'s (see `fcos weights list`)',
     )

@@ -102,6 +102,15 @@ def load_detector(spec: str | Path, device: str | torch.device = "cpu") -> Detec
     return Detector(model.to(device).eval(), recipe, categories, path, metadata)
 
 
+def metadata_of(path: Path) -> dict[str, str] | None:
+    """What a safetensors file says of itself; None where it is no such file."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return None
+
+
 def _separate(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Row-major CPU copies that share no memory, as the format wants them."""
     tensors: dict[str, Tensor] = {}

@@ -8,8 +8,10 @@ from fcos_cli.errors import WeightsError
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.pixels import PixelFormat
 from fcos_cli.recipe.schema import Recipe, WeightStyle
-from fcos_cli.weights.loading import COUNTER, class_layers, foreign_model, is_foreign, load_backbone, locate
-from fcos_cli.weights.published import is_url, resolve_style
+from fcos_cli.weights.importing import COUNTER
+from fcos_cli.weights.loading import class_layers, foreign_model, load_backbone
+from fcos_cli.weights.opening import find_file, is_foreign
+from fcos_cli.weights.published import resolve_style
 from fcos_cli.weights.saved import Detector, load_detector
 
 
@@ -35,9 +37,9 @@ def build_model(
     if not start:
         model = FCOS(recipe.model, len(categories), resolve_style(recipe.model.backbone))
         return model, load_backbone(model) if recipe.model.backbone.weights else []
-    if is_foreign(start):
-        return foreign_model(recipe.model, len(categories))
-    path = locate(start, "model.weights") if is_url(start) else start
+    path = find_file(start)
+    if is_foreign(path):
+        return foreign_model(recipe.model, len(categories), categories)
     return start_from(load_detector(path), recipe, categories)
 
 

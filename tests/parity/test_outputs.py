@@ -68,7 +68,6 @@ def test_pixels_are_the_authors(case, name):
     assert torch.equal(pixels[:, :, ::2, ::2], opened.shared["input/caffe_detectron/test_sub2"])
 
 
-@pytest.mark.xfail(strict=True, reason='all "caffe" weights get the means of the authors, 102.9801, not 103.53')
 def test_pixels_are_adelaidets(case):
     opened = case("adet-fcos")
     pixels = opened.model(torch.float32).preprocess(opened.images[:1]).pixels

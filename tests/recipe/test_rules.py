@@ -29,7 +29,7 @@ def test_the_defaults_are_sound():
         (
             ["model.backbone.weights=", "model.backbone.frozen_stages=0"],
             'model.backbone.norm = "frozen_bn" without weights would freeze BatchNorm at random: set '
-            'model.backbone.weights (see `fcos recipe weights`), or model.backbone.norm = "bn" or "gn"',
+            'model.backbone.weights (see `fcos weights list`), or model.backbone.norm = "bn" or "gn"',
         ),
         (
             ["model.backbone.weights=", "model.backbone.norm=gn"],

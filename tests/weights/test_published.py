@@ -12,9 +12,11 @@ from fcos_cli.weights.published import published, resolve_style
 def test_published_names_are_whole():
     for name, entry in published().items():
         assert entry.name == name
-        assert entry.architecture in ARCHITECTURES
+        assert entry.architecture in ARCHITECTURES or entry.lacks
+        assert entry.kind == "backbone" or (entry.ap and entry.licence)
+        assert entry.megabytes > 100 or entry.kind == "backbone" or entry.lacks
         assert all(url.startswith("https://") for url in entry.urls)
-        if entry.style == "pytorch":
+        if entry.style == "pytorch" or entry.sha256:
             assert entry.urls[0].endswith(f"-{entry.sha256}.pth")
             assert len(entry.sha256) == 8
     covered = {entry.architecture for entry in published().values() if entry.kind == "backbone"}

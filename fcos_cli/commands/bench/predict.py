@@ -25,7 +25,10 @@ COCO_CLASSES = 80
 def predict(
     weights: Annotated[
         str | None,
-        typer.Option(help="A .safetensors file or a run folder (default: random weights).", show_default=False),
+        typer.Option(
+            help="A run, a file, a published name or an address, as for fcos predict (default: random weights).",
+            show_default=False,
+        ),
     ] = None,
     recipe: Annotated[str, typer.Option(help="A recipe's name or file, whose model gets random weights.")] = "r50",
     images: Annotated[
@@ -85,7 +88,7 @@ def _open(
     from fcos_cli.recipe.load import load_recipe
     from fcos_cli.runtime.precision import choose_device
     from fcos_cli.runtime.predictor import Predictor
-    from fcos_cli.weights.saved import load_detector
+    from fcos_cli.weights.opening import open_detector
 
     if weights and overrides:
         raise UsageError("--set is for --recipe; weights come with theirs", "leave one of them out")
@@ -96,7 +99,7 @@ def _open(
     else:
         data = open_sources([images])
     if weights:
-        detector = load_detector(weights)
+        detector = open_detector(weights, say=console.say)
         model, test = detector.model, detector.recipe.test
         return data, Predictor(model, test, device=chosen, precision=precision), model.num_classes
     loaded = load_recipe(recipe, overrides).recipe

@@ -2,28 +2,30 @@
 
 from torch import Tensor
 
-from fcos_cli.recipe.schema import WeightStyle
 from fcos_cli.weights.peers import detectron2
-from fcos_cli.weights.peers.peer import FileKind, Peer, State
+from fcos_cli.weights.peers.peer import IMPROVED, SAMPLED, FileKind, Keys, Meta, Peer, Question, Reading, State
 from fcos_cli.weights.peers.renaming import TOWERS, Rules, any_starts, below, rename, stack_scales
 
-DETECTOR: Rules = (
-    *below(r"backbone\.bottom_up\.", detectron2.BACKBONE, "backbone."),
-    (r"backbone\.fpn_lateral(\d)\.(\w+)", r"fpn.lateral.c\1.\2"),
-    (r"backbone\.fpn_output(\d)\.(\w+)", r"fpn.output.p\1.\2"),
-    (r"backbone\.top_block\.(p\d\.\w+)", r"fpn.extra.\1"),
-    *below(r"proposal_generator\.fcos_head\.", TOWERS),
-)
+DETECTOR: Rules = (*detectron2.PYRAMID, *below(r"proposal_generator\.fcos_head\.", TOWERS))
 
 
 def _to_ours(state: State) -> dict[str, Tensor]:
-    return stack_scales(rename(state, DETECTOR))
+    return detectron2.with_statistics(stack_scales(rename(state, DETECTOR)))
 
 
-def _style(state: State) -> WeightStyle | None:
-    """Caffe-style pixels are not divided by anything."""
-    deviation = state.get("pixel_std")
-    return "caffe" if deviation is None or bool((deviation == 1).all()) else None
+QUALITY = Question(
+    "model.head.quality",
+    (("centerness", "MODEL.FCOS.BOX_QUALITY ctrness, the default"), ("iou", "BOX_QUALITY iou")),
+    to_run=False,
+)
+
+
+def _reading(state: State, meta: Meta, given: Keys) -> Reading:
+    reading = detectron2.reading_of_pixels(state)
+    reading.keys |= {**IMPROVED, **SAMPLED, "test.clip": "after"}
+    if "model.head.quality" not in given:
+        reading.questions.append(QUALITY)
+    return reading
 
 
 ADELAIDET = Peer(
@@ -32,11 +34,7 @@ ADELAIDET = Peer(
     detector=FileKind(
         recognised=any_starts("proposal_generator.fcos_head."),
         to_ours=_to_ours,
-        style=_style,
-        trained_with={
-            "head.box_activation": "relu",
-            "head.normalize_targets": True,
-            "head.quality_tower": "regression",
-        },
+        style=detectron2.style_of_pixels,
+        reading=_reading,
     ),
 )

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from fcos_cli.weights.peers.peer import FileKind, Peer, State
+from fcos_cli.model.pixels import MSRA
+from fcos_cli.weights.peers.peer import FileKind, Keys, Meta, Peer, Reading, State, pixel_keys, variant
 from fcos_cli.weights.peers.renaming import BN_EPS, TOWERS, Rules, any_starts, below, rename, stack_scales
 
 DETECTOR: Rules = (
@@ -24,8 +25,15 @@ def _with_eps(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value - BN_EPS if name.endswith("running_var") else value for name, value in state.items()}
 
 
+def _reading(state: State, meta: Meta, given: Keys) -> Reading:
+    keys = {"model.backbone.weight_style": "caffe", **pixel_keys(MSRA), "test.box_pixels": "inclusive"}
+    return variant(given, Reading(keys))
+
+
 OFFICIAL = Peer(
     name="official",
     title="the FCOS authors' code",
-    detector=FileKind(recognised=any_starts("rpn.head."), to_ours=_to_ours, style=lambda state: "caffe"),
+    detector=FileKind(
+        recognised=any_starts("rpn.head."), to_ours=_to_ours, style=lambda state: "caffe", reading=_reading
+    ),
 )

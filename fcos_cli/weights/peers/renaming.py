@@ -1,7 +1,7 @@
 """What several projects' files share: renaming by rules, and parts of the names themselves."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -13,12 +13,13 @@ BN_EPS = 1e-5
 """What BatchNorm adds to a variance, here and in every project but the authors' code."""
 
 Rules: TypeAlias = Sequence[tuple[str, str]]
-"""(pattern of a whole name, our name): the first that fits counts. `{\\1+3}` is a number of the match plus 3."""
+"""(pattern of a whole name, our name): the first that fits counts. `{\\1+3}` is a number of the match plus 3,
+`{\\1*3+1}` three times it plus 1."""
 
 _UNUSED = re.compile(
     r"(fc|linear|classifier)\..*|.*num_batches_tracked|.*_momentum|(fc1000|pred)_[wb]|pixel_(mean|std)"
 )
-_SUM = re.compile(r"\{(\d+)([+-]\d+)\}")
+_SUM = re.compile(r"\{(\d+)(?:\*(\d+))?([+-]\d+)\}")
 
 TOWERS: Rules = (
     (r"cls_tower\.(.+)", r"head.class_tower.\1"),
@@ -55,7 +56,7 @@ def rename(state: State, rules: Rules = ()) -> dict[str, Tensor]:
 def _renamed(rules: Sequence[tuple[re.Pattern[str], str]], name: str) -> str:
     for pattern, template in rules:
         if match := pattern.fullmatch(name):
-            return _SUM.sub(lambda term: str(int(term[1]) + int(term[2])), match.expand(template))
+            return _SUM.sub(lambda term: str(int(term[1]) * int(term[2] or 1) + int(term[3])), match.expand(template))
     return name
 
 
@@ -67,3 +68,28 @@ def stack_scales(state: dict[str, Tensor]) -> dict[str, Tensor]:
     if names:
         state["head.scales"] = torch.stack([state.pop(name).reshape(()) for name in names]).float()
     return state
+
+
+_CONV_BIAS = re.compile(r"((?:backbone\.)?(?:layer\d\.\d+\.)?)(conv(\d)|downsample\.0)\.bias")
+
+
+def absorbed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A backbone's convolution biases, which caffe-style files have, in the norms that follow: the same function.
+
+    norm(x + b) is the norm with a mean of mean - b; where the file has no norm, b is the shift of one that does nothing
+    else.
+    """
+    whole = dict(state)
+    for name, bias in state.items():
+        if not (match := _CONV_BIAS.fullmatch(name)):
+            continue
+        norm = match[1] + (f"bn{match[3]}" if match[3] else "downsample.1")
+        mean = whole.get(f"{norm}.running_mean")
+        if mean is not None:
+            whole[f"{norm}.running_mean"] = mean - bias
+        else:
+            ones, zeros = torch.ones_like(bias), torch.zeros_like(bias)
+            terms = {"weight": ones, "bias": bias, "running_mean": zeros, "running_var": ones * (1 - BN_EPS)}
+            whole |= {f"{norm}.{term}": value for term, value in terms.items()}
+        del whole[name]
+    return whole

@@ -1,6 +1,7 @@
 """torchvision's FCOS. Its backbones, and those of timm and mmpretrain, have this toolkit's names."""
 
-from fcos_cli.weights.peers.peer import FileKind, Peer
+from fcos_cli.model.pixels import IMAGENET
+from fcos_cli.weights.peers.peer import IMPROVED, SAMPLED, FileKind, Keys, Peer, Reading, pixel_keys
 from fcos_cli.weights.peers.renaming import Rules, any_starts, rename
 
 DETECTOR: Rules = (
@@ -15,6 +16,20 @@ DETECTOR: Rules = (
     (r"head\.regression_head\.bbox_ctrness\.(\w+)", r"head.quality.\1"),
 )
 
+RECIPE: Keys = {
+    "model.backbone.weight_style": "pytorch",
+    **pixel_keys(IMAGENET),
+    **IMPROVED,
+    **SAMPLED,
+    "model.pyramid.locations": "corner",
+    "assign.range_ends": "exclusive",
+    "loss.box_weight": "none",
+    "loss.iou_smoothing": 0.0,
+    "test.threshold_on": "score",
+    "test.score_threshold": 0.2,
+    "test.strides": "image",
+}
+
 TORCHVISION = Peer(
     name="torchvision",
     title="torchvision",
@@ -22,11 +37,6 @@ TORCHVISION = Peer(
         recognised=any_starts("head.classification_head."),
         to_ours=lambda state: rename(state, DETECTOR),
         style=lambda state: "pytorch",
-        trained_with={
-            "head.box_activation": "relu",
-            "head.normalize_targets": True,
-            "head.quality_tower": "regression",
-            "pyramid.locations": "corner",
-        },
+        reading=lambda state, meta, given: Reading(dict(RECIPE)),
     ),
 )
