@@ -30,12 +30,15 @@ from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 
 _LOOKED_AT = 20
+_FOLDERS = ("annotations", "Annotations", "labels", "json", "jsons")
 NOT_A_BOX = Kind("shapes without an area (points, lines)", boxes=True)
 
 
 def labelme_splits(folder: Path) -> dict[str, Split]:
     """The splits of a folder of LabelMe files: in it, in one folder a split, or in a folder of their own."""
-    places = folders_of_splits(folder, _has_files)
+    deeper = [folder / name for name in _FOLDERS if (folder / name).is_dir()]
+    found = (folders_of_splits(place, _has_files) for place in (folder, *deeper))
+    places = next((places for places in found if places), {})
     return {name: _split(folder, name, places) for name in places}
 
 
@@ -60,7 +63,8 @@ def read_labelme(file: Path, finder: ImageFinder) -> tuple[NamedImage, Findings]
             found.add(NOT_A_BOX if box is None else NO_LABEL, where)
         else:
             boxes.append(NamedBox(label, box))
-    near = [file.parent, file.parent.parent / "images", file.parent.parent]
+    above, own = file.parent.parent, file.parent.name
+    near = [file.parent, above / "images", above, above.parent / "images" / own, above.parent / own]
     name = finder.find(str(content.get("imagePath") or f"{file.stem}.jpg"), near)
     if not os.path.isfile(finder.folder / name):
         name = finder.by_stem(file.stem, near) or name

@@ -130,8 +130,8 @@ def read_voc(
 
 
 def _image_ids(files: Sequence[Path]) -> dict[Path, int]:
-    one_folder = len({file.parent for file in files}) == 1
-    names = [file.stem if one_folder else f"{file.parent.name}/{file.stem}" for file in files]
+    above = os.path.commonpath([file.parent for file in files]) if files else ""
+    names = [Path(os.path.relpath(file.with_suffix(""), above)).as_posix() for file in files]
     return dict(zip(files, stable_ids(names).tolist(), strict=True))
 
 

@@ -86,3 +86,11 @@ def test_a_name_that_no_file_can_have_is_a_missing_image(made):
     made.json("b.json", annotation("é" * 300, CAT))
     data = open_data(str(made.root))
     assert (len(data), list(data.sizes[0])) == (1, [160, 120])
+
+
+def test_folders_of_splits_within_a_folder_of_annotations(made, listed):
+    for split, shape in (("train", CAT), ("val", DOG)):
+        made.image(f"images/{split}/a.jpg")
+        made.json(f"annotations/{split}/a.json", annotation("a.jpg", shape))
+    assert list(find_splits(str(made.root))[1]) == ["train", "val"]
+    assert listed(open_data(str(made.root), "val")) == {"images/val/a.jpg": [("dog", 5, 6, 30, 40)]}

@@ -48,3 +48,12 @@ def test_the_development_kit(made, listed):
     assert listed(open_data(str(made.root), "train")) == {"b.jpg": [("cat", 3, 2, 50, 60)]}
     made.text("VOCdevkit/VOC2007/ImageSets/Main/trainval.txt", "a\n")
     assert list(find_splits(str(made.root))[1]) == ["VOC2012_train", "VOC2007_trainval"]
+
+
+def test_splits_whose_files_have_the_same_names(made, listed):
+    for split, label in (("train", "cat"), ("valid", "dog")):
+        made.image(f"{split}/JPEGImages/a.jpg")
+        made.text(f"{split}/Annotations/a.xml", xml("a", label, 3))
+    opened = [open_data(str(made.root), split) for split in ("train", "val")]
+    assert [listed(data) for data in opened] == [{"a.jpg": [(name, 3, 2, 50, 60)]} for name in ("cat", "dog")]
+    assert opened[0].image_ids.tolist() != opened[1].image_ids.tolist()
