@@ -79,7 +79,7 @@ def _choose_network(draft: Draft, machine: Machine) -> bool:
             f"From random weights, since no pretrained ones are in {cache_folder()}, and with the smallest network, "
             f'which needs least data. With a network connection weights = "{names[0]}", name = '
             f'"{published()[names[0]].architecture}", norm = "frozen_bn", frozen_stages = 2 start from ImageNet, which '
-            "is usually worth more than any other choice here (fcos recipe weights lists them).",
+            "is usually worth more than any other choice here (fcos weights list lists them).",
             name="resnet18",
             weights="",
             norm="bn",
