@@ -186,7 +186,9 @@ def _images_in(places: Iterable[Path], base: Path, found: Findings) -> list[Path
     files: list[Path] = []
     for place in places:
         if place.is_dir():
-            inside = [path for path in place.rglob("*") if is_image_name(path.name)]
+            inside = [
+                Path(folder, name) for folder, _, names in os.walk(place) for name in names if is_image_name(name)
+            ]
             files += sorted(inside, key=lambda path: natural_key(path.as_posix()))
         elif place.is_file():
             files += [resolve(line, (place.parent, base), found) for line in read_lines(place)]

@@ -21,6 +21,7 @@ IGNORED_KEYS = Kind("keys of the index that mean nothing here")
 OTHER_KEYS = Kind("keys of the index that are taken for another", Weight.NOTE)
 COUNT_OF_NAMES = Kind("numbers of classes (nc) that are not those of the names, which are taken")
 MOVED = Kind("paths that do not exist and are taken to mean another", Weight.NOTE)
+_MOST_CLASSES = 100_000
 _SPLIT_KEYS = ("train", "val", "test")
 _KNOWN_KEYS = frozenset(
     {*_SPLIT_KEYS, "path", "names", "nc", "task", "kpt_shape", "kpt_names", "flip_idx", "skeleton", "channels"}
@@ -149,7 +150,7 @@ def _categories(content: Mapping[str, Any], file: Path, found: Findings) -> Cate
     names, count = content.get("names"), content.get("nc")
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if names is None and isinstance(count, int):
+    if names is None and isinstance(count, int) and 0 < count <= _MOST_CLASSES:
         names = {number: f"class {number}" for number in range(count)}
     if isinstance(names, dict):
         names = {int(key) if str(key).isdecimal() else key: name for key, name in names.items()}

@@ -92,8 +92,10 @@ def _read_line(
         findings.add(NOT_A_LABEL, f"{where}: {len(values) + 1} numbers{more}")
         return None
     if number not in categories.label_of:
-        known = f"{categories.ids[0]} {categories.names[0]} to {categories.ids[-1]} {categories.names[-1]}"
-        findings.add(NO_CLASS, f"{where}: class {number:g} is not among the {len(categories)} classes ({known})")
+        ends = [f"{categories.ids[end]} {categories.names[end]}" for end in (0, -1) if categories.ids]
+        findings.add(
+            NO_CLASS, f"{where}: class {number:g} is not among the {len(categories)} classes ({' to '.join(ends)})"
+        )
         return None
     fractions = values[:4] if kind is LineKind.KEYPOINTS else values
     farthest = max((max(-value, value - 1) for value in fractions if not math.isnan(value)), default=0.0)

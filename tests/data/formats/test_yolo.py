@@ -117,6 +117,13 @@ def test_label_file_that_is_no_text(yolo: Path) -> None:
     assert "10.txt: not UTF-8 text" in found.examples[0]
 
 
+def test_a_list_of_classes_without_any(yolo: Path) -> None:
+    (yolo / "classes.txt").write_text("")
+    data = yolo_splits(yolo)["train"].open()
+    assert len(data.boxes) == 0
+    assert [finding.count for finding in data.findings] == [2, 1]
+
+
 def test_class_names_are_required(yolo: Path) -> None:
     (yolo / "classes.txt").unlink()
     with pytest.raises(DataError, match="without class names") as caught:
@@ -196,6 +203,7 @@ def test_labels_beside_the_images(tmp_path: Path) -> None:
         ("- a\n- b", "not a YOLO index"),
         ("names: [a]", "names none of train, val, test"),
         ("train: images/train", "`names` must list the classes"),
+        ("train: images/train\nnc: 99999999999999999999", "`names` must list the classes"),
         ("train: images/train\nnames: {a: 0}", "`names` must list the classes"),
     ],
 )
