@@ -1,204 +1,159 @@
-"""Proves and measures everything that needs a GPU, in at most ten minutes: `python kernels/on_gpu.py`.
+"""Proves and measures everything that needs a GPU, ten minutes at a time: `python kernels/on_gpu.py [--resume]`.
 
-    tests      the numeric tests of the kernels, on the GPU
-    memcheck   compute-sanitizer over a test of each kernel: accesses out of bounds (where the tool is installed)
-    racecheck  the same for hazards in shared memory
-    bench      python -m fcos_kernels.bench: each op against the bandwidth of a copy, eager, compiled, torchvision
-    train      fcos bench train: a step of R-50 at 16 x 800x1333, beside torchvision's
-    predict    fcos bench predict: batches of 1 and 16, beside torchvision's
-    bccd       a training on real images with the Triton kernels and one with the plain ops, same seed
+First it says, within seconds, what is missing here. Then, ordered by worth:
 
-Runs each step in a process of its own with a limit of its own, prints a table, and writes kernels/results/<gpu>.json:
-device, driver, versions, date, and what each step reported. A step that fails leaves the others to run; exit code 5.
-Needs torch with CUDA, triton, pytest, hypothesis and the toolkit's own dependencies; PYTHONPATH is set for a checkout.
+    smoke            tests that together launch each kernel
+    bench            python -m fcos_kernels.bench: each op against the bandwidth of a copy, eager, torchvision
+    train, predict   fcos bench: a step of R-50 at 16 x 800x1333; batches of 1 and 16; beside torchvision's
+    bccd             a training on real images with the Triton kernels and one with the plain ops, same seed
+    tests            all numeric tests of the kernels, in 12 processes
+    memcheck, racecheck  compute-sanitizer over the smoke tests (where the tool is installed)
+    bench, compiled  the benchmark's large cases against torch.compile
+
+It may be cut at any second. Cases (a test, a size of the benchmark) and steps are appended to journals in the work
+folder as they end; `--resume` goes on after them, also on another machine that was given the folder. All steps share
+one Triton cache there, so that what one compiled no other does. After each step all of it is made into
+kernels/results/<gpu>.json; `--collect` does only that. A step that fails leaves the others to run. Exit codes: 0 all
+passed, 3 cut by --budget (run it again with --resume), 4 without a GPU, 5 where a step failed.
+
+Needs torch with CUDA, triton, and for some steps what it names as missing. `--rehearse` runs the same on a CPU, with
+less.
 """
 
 import argparse
 import datetime
-import importlib.metadata
 import json
-import os
-import platform
 import re
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from fcos_kernels.ops import OPS
+from fcos_kernels.bench import journal
+from gpu_proof import missing
+from gpu_proof.running import Done, run, summary
+from gpu_proof.steps import Step, steps
 
 ROOT = Path(__file__).resolve().parent.parent
-GATE_FAILED, NO_GPU = 5, 4
-TAIL_LINES = 12
-VERSIONS = ("torch", "triton", "torchvision", "numpy")
-
-
-@dataclass(frozen=True)
-class Step:
-    """One command.
-
-    Attributes:
-        limit: seconds after which it is ended and counts as failed.
-        report: file that it writes JSON to; "" where what it prints on stdout is JSON; None where there is none.
-        needs: a program without which the step is left out.
-    """
-
-    name: str
-    command: Sequence[str]
-    limit: int
-    report: str | None = None
-    needs: str | None = None
-    environment: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class Done:
-    """What became of a step: "passed", "failed", "too slow" or "left out: why"; its seconds, last lines, and JSON."""
-
-    name: str
-    outcome: str
-    seconds: float
-    tail: list[str]
-    figures: Any = None
-
-
-def steps(work: Path, data: Path) -> list[Step]:
-    """All steps, in order; files they write go to `work`, `data` is the folder of BCCD."""
-    python, toolkit = sys.executable, [sys.executable, "-m", "fcos_cli"]
-    bench = str(work / "bench.json")
-    train = [*toolkit, "train", "bccd", "--set", f'data.dataset="{data}"', "--set", "train.log_every=25", "--json"]
-    quick = ["--runs", "10", "--against", "torchvision", "--json"]
-    return [
-        Step("tests", [python, "-m", "pytest", "tests/kernels", "-q"], 140),
-        *(_sanitizer(tool, 45) for tool in ("memcheck", "racecheck")),
-        Step("bench", [python, "-m", "fcos_kernels.bench", "--seconds", "0.3", "--json", bench], 100, report=bench),
-        Step("train", [*toolkit, "bench", "train", "r50", "--batch-size", "16", *quick], 50, report=""),
-        Step("predict", [*toolkit, "bench", "predict", "--batch-size", "1,16", *quick[2:]], 50, report=""),
-        Step("bccd", [*train, "--run-dir", str(work / "fused")], 85, report=""),
-        Step(
-            "bccd, plain ops",
-            [*train, "--run-dir", str(work / "plain"), "--set", 'train.kernels="reference"'],
-            85,
-            report="",
-        ),
-    ]
-
-
-def _sanitizer(tool: str, limit: int) -> Step:
-    """Without PyTorch's cache, so that every tensor has bounds of its own."""
-    tests = [f"tests/kernels/{op.folder}/test_triton.py::{name}" for op in OPS for name in op.sanitized]
-    command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", sys.executable, "-m", "pytest", *tests]
-    environment = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-    return Step(tool, [*command, "-q"], limit, needs="compute-sanitizer", environment=environment)
-
-
-def run(step: Step) -> Done:
-    """Runs a step to its end or to its limit."""
-    if step.needs and not shutil.which(step.needs):
-        return Done(step.name, f"left out: no {step.needs} here", 0.0, [])
-    paths = [str(ROOT), str(ROOT / "kernels"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, **step.environment, "PYTHONPATH": os.pathsep.join(paths)}
-    started = time.perf_counter()
-    try:
-        done = subprocess.run(
-            step.command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=step.limit, check=False
-        )
-    except subprocess.TimeoutExpired as late:
-        printed = late.stdout.decode(errors="replace") if isinstance(late.stdout, bytes) else late.stdout or ""
-        return Done(step.name, "too slow", float(step.limit), printed.splitlines()[-TAIL_LINES:])
-    seconds = time.perf_counter() - started
-    figures = None
-    if step.report is not None:
-        try:
-            figures = json.loads(Path(step.report).read_text(encoding="utf-8") if step.report else done.stdout)
-        except (OSError, ValueError) as error:
-            figures = {"unreadable": str(error)}
-    shown = done.stderr if step.report == "" else done.stdout
-    outcome = "passed" if done.returncode == 0 else f"failed: exit code {done.returncode}"
-    tail = (shown if done.returncode == 0 else done.stdout + done.stderr).splitlines()[-TAIL_LINES:]
-    return Done(step.name, outcome, round(seconds, 1), tail, figures)
-
-
-def machine() -> dict[str, str]:
-    """The GPU, its driver, versions and the date. Raises RuntimeError where there is no CUDA device."""
-    import torch
-
-    if not torch.cuda.is_available():
-        raise RuntimeError("no CUDA device here: run this on a machine with one")
-    about = {
-        "gpu": torch.cuda.get_device_name(),
-        "driver": _driver(),
-        "cuda": str(torch.version.cuda),
-        "python": platform.python_version(),
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-    }
-    for name in VERSIONS:
-        try:
-            about[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            about[name] = "-"
-    return about
-
-
-def _driver() -> str:
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[0].strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "-"
+PASSED, USAGE, CUT, NO_GPU, GATE_FAILED = 0, 2, 3, 4, 5
+RESERVE = 5
+"""Seconds of the budget kept for the last results."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0, 4 without a GPU, 5 where a step failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("only", nargs="*", metavar="STEP", help="run these steps alone")
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/bccd", help="folder of BCCD")
-    parser.add_argument(
-        "--work", type=Path, default=Path("gpu-work"), help="where the steps write (default: %(default)s)"
-    )
-    parser.add_argument("--results", type=Path, default=ROOT / "kernels/results", help="folder of the result file")
-    parser.add_argument("--list", action="store_true", help="print the commands and stop")
-    options = parser.parse_args(arguments)
-    planned = steps(options.work.resolve(), options.data)
+    """Entry point; returns the exit code."""
+    began = time.perf_counter()
+    options = _parser().parse_args(arguments)
+    work, data = options.work.resolve(), _data(options.data)
+    planned = steps(work, data, options.rehearse)
     unknown = set(options.only) - {step.name for step in planned}
     if unknown:
-        parser.error(f"no step {', '.join(sorted(unknown))}: choose from {', '.join(step.name for step in planned)}")
+        names = ", ".join(step.name for step in planned)
+        print(f"no step {', '.join(sorted(unknown))}: choose from {names}", file=sys.stderr)
+        return USAGE
     chosen = [step for step in planned if not options.only or step.name in options.only]
     if options.list:
         for step in chosen:
-            print(f"{step.name} (at most {step.limit} s): {' '.join(step.command)}")
-        return 0
-    try:
-        about = machine()
-    except RuntimeError as error:
-        print(error, file=sys.stderr)
+            print(f"{step.name} (at most {step.limit} s, {len(step.commands)} at once): {' '.join(step.commands[0])}")
+        return PASSED
+    if options.collect:
+        print(f"results: {_write(options.results, work, planned)}")
+        return PASSED
+    if (work / "steps.jsonl").exists() and not options.resume:
+        print(f"{work} holds a run already: --resume goes on with it, --work names another folder", file=sys.stderr)
+        return USAGE
+    site = _install(options.wheels, work)
+    about = missing.machine() | {"date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")}
+    print(", ".join(f"{key} {value}" for key, value in about.items()), *missing.report(data), sep="\n", flush=True)
+    if about["gpu"] == "-" and not options.rehearse:
+        print("no CUDA device here (nvidia-smi names none): run this on a machine with one", file=sys.stderr)
         return NO_GPU
-    options.work.mkdir(parents=True, exist_ok=True)
-    print(", ".join(f"{key} {value}" for key, value in about.items()), flush=True)
-    finished = []
+    if options.rehearse:
+        about["gpu"] = "rehearsal"
+    journal.append(work / "steps.jsonl", {"machine": about})
+    finished = _ended(work)
     for step in chosen:
-        done = run(step)
-        finished.append(done)
+        left = options.budget - (time.perf_counter() - began) - RESERVE
+        before = finished.get(step.name)
+        if before is not None and before.final:
+            print(f"\n== {step.name}: {before.outcome} before")
+            continue
+        done = run(step, work, ROOT, left, site) if left > 0 else Done(step.name, "cut", 0.0, [])
+        finished[step.name] = done
+        journal.append(work / "steps.jsonl", {"step": asdict(done)})
         print(f"\n== {done.name}: {done.outcome}, {done.seconds:.0f} s", *done.tail, sep="\n", flush=True)
-        _write(options.results, about, finished)
-    width = max(len(done.name) for done in finished)
-    print(f"\nresults: {_write(options.results, about, finished)}")
-    for done in finished:
-        print(f"{done.name:<{width}}  {done.seconds:6.1f} s  {done.outcome}")
-    return GATE_FAILED if any(done.outcome.startswith(("failed", "too")) for done in finished) else 0
+        _write(options.results, work, planned)
+    return _conclude([finished[step.name] for step in chosen], _write(options.results, work, planned))
 
 
-def _write(folder: Path, about: dict[str, str], finished: list[Done]) -> Path:
-    """After every step, so that a run that is cut short keeps what it has."""
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("only", nargs="*", metavar="STEP", help="run these steps alone")
+    parser.add_argument("--resume", action="store_true", help="go on with what the work folder holds")
+    parser.add_argument("--budget", type=float, default=580, help="seconds for all (default: %(default)s)")
+    parser.add_argument("--data", type=Path, help="folder of BCCD (default: data/bccd or shared/data/bccd)")
+    parser.add_argument("--wheels", type=Path, help="folder of wheels to install missing packages from")
+    parser.add_argument(
+        "--work", type=Path, default=Path("gpu-work"), help="journals, logs and caches (default: %(default)s)"
+    )
+    parser.add_argument("--results", type=Path, default=ROOT / "kernels/results", help="folder of the result file")
+    parser.add_argument("--rehearse", action="store_true", help="on a CPU, with little of each step")
+    parser.add_argument("--collect", action="store_true", help="make the result file of what the work folder holds")
+    parser.add_argument("--list", action="store_true", help="print the commands and stop")
+    return parser
+
+
+def _data(given: Path | None) -> Path:
+    """Within the checkout, or beside it."""
+    known = [ROOT / "data/bccd", ROOT / "shared/data/bccd", ROOT.parent / "shared/data/bccd"]
+    return (given or next((folder for folder in known if folder.is_dir()), known[0])).resolve()
+
+
+def _install(wheels: Path | None, work: Path) -> Path | None:
+    """Missing packages, from a folder of wheels into one of the work folder; that one, where it is there."""
+    site = work / "site"
+    absent = missing.packages(missing.TESTS | missing.TOOLKIT)
+    if wheels is not None and absent and not site.is_dir():
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", str(wheels)]
+        subprocess.run([*command, "--target", str(site), *absent], check=False)
+    return site if site.is_dir() else None
+
+
+def _ended(work: Path) -> dict[str, Done]:
+    """The last word on each step that the journal has."""
+    records = [record["step"] for record in journal.read(work / "steps.jsonl") if "step" in record]
+    return {record["name"]: Done(**record) for record in records}
+
+
+def _write(folder: Path, work: Path, planned: Sequence[Step]) -> Path:
+    """All that the journals hold, in the order of the steps; a step that was cut shows the cases it has."""
+    records = journal.read(work / "steps.jsonl")
+    machines = [record["machine"] for record in records if "machine" in record] or [{"gpu": "unknown"}]
+    done = _ended(work)
+    for step in planned:
+        if step.journal is not None and step.journal.exists() and not (step.name in done and done[step.name].final):
+            seconds = done[step.name].seconds if step.name in done else 0.0
+            done[step.name] = Done(step.name, "cut", seconds, [], summary(step.journal))
+    kept = [asdict(done[step.name]) for step in planned if step.name in done]
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / (re.sub(r"[^a-z0-9]+", "-", about["gpu"].lower()).strip("-") + ".json")
-    text = json.dumps({"machine": about, "steps": [asdict(done) for done in finished]}, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
+    path = folder / (re.sub(r"[^a-z0-9]+", "-", machines[-1]["gpu"].lower()).strip("-") + ".json")
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({"machine": machines[-1], "steps": kept}, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
     return path
+
+
+def _conclude(done: Sequence[Done], path: Path) -> int:
+    """Prints the table of steps; the exit code."""
+    width = max(len(step.name) for step in done)
+    print(f"\nresults: {path}")
+    for step in done:
+        print(f"{step.name:<{width}}  {step.seconds:6.1f} s  {step.outcome}")
+    if any(step.outcome.startswith(("failed", "too")) for step in done):
+        return GATE_FAILED
+    return CUT if any(step.outcome == "cut" for step in done) else PASSED
 
 
 if __name__ == "__main__":

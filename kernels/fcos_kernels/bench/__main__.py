@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from fcos_kernels.bench import journal
 from fcos_kernels.bench.case import Case
 from fcos_kernels.bench.machine import processor
 from fcos_kernels.bench.timing import as_graph, copy_bandwidth, time_all
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--compile", action=argparse.BooleanOptionalAction, default=None, help="time torch.compile, too"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.add_argument(
+        "--journal", type=Path, metavar="FILE", help="append each case's figures here, and leave out those it has"
+    )
     options = parser.parse_args(arguments)
     unknown = set(options.ops) - set(CASES)
     if unknown:
@@ -48,25 +52,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bandwidth = copy_bandwidth(device)
     machine["copy_gb_per_s"] = round(bandwidth / 1e9, 1)
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
-    results, wrong = [], 0
+    done = Journaled.of(options.journal, machine)
+    results, wrong = done.results, done.wrong
     for op in options.ops or CASES:
         for case in cases_of(op, device, with_compile):
-            if options.only not in case.size:
+            if options.only not in case.size or done.has(case):
                 continue
             try:
                 case.compare()
             except AssertionError as error:
                 wrong += 1
                 print(f"{case.op}, {case.size}: WRONG NUMBERS, not timed: {error}", file=sys.stderr)
+                done.add({"op": case.op, "size": case.size, "wrong": str(error)})
                 continue
             result = measure(case, device, bandwidth, options.seconds)
             results.append(result)
+            done.add(result)
             _print(result)
     if not results and not wrong:
         parser.error(f"no case's size contains {options.only!r}")
     if options.json is not None:
         options.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
     return WRONG_NUMBERS if wrong else 0
+
+
+class Journaled(NamedTuple):
+    """What a journal holds of the cases: their results, and the number of those whose numbers were wrong."""
+
+    path: Path | None
+    cases: set[tuple[str, str]]
+    results: list[dict[str, Any]]
+    wrong: int
+
+    @staticmethod
+    def of(path: Path | None, machine: dict[str, Any]) -> "Journaled":
+        """Reads a journal, and notes there the machine that goes on."""
+        records = [] if path is None else [record for record in journal.read(path) if "op" in record]
+        if path is not None:
+            journal.append(path, {"machine": machine})
+        right = [record for record in records if "wrong" not in record]
+        return Journaled(path, {(r["op"], r["size"]) for r in records}, right, len(records) - len(right))
+
+    def has(self, case: Case) -> bool:
+        return (case.op, case.size) in self.cases
+
+    def add(self, record: dict[str, Any]) -> None:
+        if self.path is not None:
+            journal.append(self.path, record)
 
 
 def cases_of(op: str, device: torch.device, with_compile: bool) -> Iterator[Case]:
