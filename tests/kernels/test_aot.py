@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,9 @@ PTX = """
 def test_loads_are_followed_back_to_their_arguments():
     signature = {"p_maps": ("*fp32", "*fp32"), "p_none": "*fp32", "p_index": "*i32", "p_out": "*fp32", "N": "constexpr"}
     found = loads.widest_loads(PTX, signature, {"p_none": None, "N": 4})
+    for place in (2, 3, 4):  # as Triton 3.9 has it
+        in_32_bits = re.sub(rf"%rd{place}\b", f"%r9{place}", PTX).replace("selp.b64", "selp.b32")
+        assert loads.widest_loads(in_32_bits, signature, {"p_none": None, "N": 4}) == found
     assert found == {"p_maps": 16, "p_index": 8, "p_out": 0}
     wide_elsewhere = PTX.replace("ld.global.v4.b32 { %r1, %r2, %r3, %r4 }", "ld.global.b32 { %r1 }")
     assert loads.widest_loads(wide_elsewhere, signature, {"p_none": None, "N": 4})["p_maps"] == 4

@@ -1,8 +1,8 @@
 """Which of a kernel's arguments its loads read, and how wide they are: found in the PTX.
 
-An address is followed back through sums, choices and copies of 64-bit registers to the parameters it may come from,
-also where the choice is among parameters' own addresses.
-What was itself loaded, and offsets (they come from 32-bit numbers), lead nowhere.
+An address is followed back through sums, choices and copies to the parameters it may come from, also where the choice
+is among parameters' own addresses, which Triton 3.9 holds in 32 bits. What was itself loaded leads nowhere; an offset
+may lead to a number among the parameters.
 """
 
 import re
@@ -12,10 +12,10 @@ from typing import Any
 
 _LOAD = re.compile(r"ld\.global[\w.:]*?(?:\.v(\d))?\.[bfus](\d+)\s+[^;]*\[\s*(%rd\d+)[^;]*\]")
 _COPY = re.compile(r"cp\.async\.\w+\.shared\.global[\w.:]*\s+\[[^]]*\],\s*\[\s*(%rd\d+)[^]]*\],\s*(0x[0-9a-fA-F]+|\d+)")
-_PARAMETER = re.compile(r"(?:ld\.param|mov)\.[bu]64\s+(%rd\d+),\s*\[?\w*?_param_(\d+)\]?;")
+_PARAMETER = re.compile(r"(?:ld\.param|mov)\.[bu](?:32|64)\s+(%rd?\d+),\s*\[?\w*?_param_(\d+)\]?;")
 _VECTOR_OF_PARAMETERS = re.compile(r"ld\.param\.v(\d)\.[bu]64\s+\{([^}]*)\},\s*\[\w*?_param_(\d+)(?:\+\d+)?\]")
-_MOVE = re.compile(r"(?:ld\.param|add|sub|mad|selp|mov|cvta|max|min|or|and)\.[\w.]+\s+(%rd\d+),([^;]*);")
-_REGISTER = re.compile(r"%rd\d+")
+_MOVE = re.compile(r"(?:ld\.param|add|sub|mad|selp|mov|cvta|max|min|or|and)\.[\w.]+\s+(%rd?\d+),([^;]*);")
+_REGISTER = re.compile(r"%rd?\d+")
 
 
 def widest_loads(ptx: str, signature: dict[str, Any], constants: dict[str, Any]) -> dict[str, int]:
