@@ -85,8 +85,8 @@ def test_other_classes_are_an_error_with_advice(here: Path, tiny: Path, monkeypa
     folder = run(tiny, until=5, run_dir=here / "run").run.path
     open_data = setup.open_data
 
-    def with_another(spec: str, split: str | None = None) -> object:
-        data = open_data(spec, split)
+    def with_another(spec: str, split: str | None = None, **how: object) -> object:
+        data = open_data(spec, split, **how)
         ids, names = data.categories.ids, data.categories.names
         return replace(data, categories=type(data.categories)((*ids, 99), (*names, "new")))
 

@@ -16,7 +16,7 @@ from fcos_cli.training.session import train
 def test_a_mistake_before_the_first_step_leaves_no_folder(
     here: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nothing(spec: str, split: str | None = None) -> None:
+    def nothing(spec: str, split: str | None = None, **how: object) -> None:
         raise DataError("no such split")
 
     monkeypatch.setattr(setup, "open_data", nothing)
