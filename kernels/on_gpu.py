@@ -33,6 +33,7 @@ from pathlib import Path
 
 from fcos_kernels.bench import journal
 from gpu_proof import missing
+from gpu_proof.cache import take_over
 from gpu_proof.running import Done, run, summary
 from gpu_proof.steps import Step, steps
 
@@ -64,12 +65,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (work / "steps.jsonl").exists() and not options.resume:
         print(f"{work} holds a run already: --resume goes on with it, --work names another folder", file=sys.stderr)
         return USAGE
+    for folder in filter(None, (options.cache, options.wheels)):
+        if not folder.is_dir():
+            print(f"no folder {folder}", file=sys.stderr)
+            return USAGE
     site = _install(options.wheels, work)
     about = missing.machine() | {"date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")}
     print(", ".join(f"{key} {value}" for key, value in about.items()), *missing.report(data), sep="\n", flush=True)
     if about["gpu"] == "-" and not options.rehearse:
         print("no CUDA device here (nvidia-smi names none): run this on a machine with one", file=sys.stderr)
         return NO_GPU
+    if options.cache is not None:
+        print(f"{take_over(options.cache, work / 'triton-cache')} entries taken over from {options.cache}", flush=True)
     if options.rehearse:
         about["gpu"] = "rehearsal"
     journal.append(work / "steps.jsonl", {"machine": about})
@@ -95,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--budget", type=float, default=580, help="seconds for all (default: %(default)s)")
     parser.add_argument("--data", type=Path, help="folder of BCCD (default: data/bccd or shared/data/bccd)")
     parser.add_argument("--wheels", type=Path, help="folder of wheels to install missing packages from")
+    parser.add_argument("--cache", type=Path, help="folder of a Triton cache filled elsewhere, to be taken over")
     parser.add_argument(
         "--work", type=Path, default=Path("gpu-work"), help="journals, logs and caches (default: %(default)s)"
     )

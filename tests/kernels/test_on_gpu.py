@@ -20,6 +20,7 @@ sys.path.append(str(SCRIPT.parent))
 
 import on_gpu  # noqa: E402
 from gpu_proof import missing, running  # noqa: E402
+from gpu_proof.cache import take_over  # noqa: E402
 from gpu_proof.steps import PROCESSES, Step, steps  # noqa: E402
 
 ORDER = ["smoke", "bench", "train", "predict 1", "predict 16", "bccd", "bccd, plain ops", "tests"]
@@ -98,6 +99,21 @@ def test_a_journal_outlives_a_line_written_in_part(tmp_path):
     assert journal.read(tmp_path / "none") == []
 
 
+def test_a_cache_that_was_moved_names_its_files_where_they_are(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    (old / "KEY").mkdir(parents=True)
+    (old / "KEY/a.cubin").write_bytes(b"code")
+    paths = {"a.cubin": "/elsewhere/KEY/a.cubin", "a.json": "/elsewhere/KEY/a.json"}
+    (old / "KEY/__grp__a.json").write_text(json.dumps({"child_paths": paths}))
+    new.mkdir()
+    assert take_over(old, new) == 1
+    found = json.loads((new / "KEY/__grp__a.json").read_text())["child_paths"]
+    assert Path(found["a.cubin"]).read_bytes() == b"code"
+    assert list(found) == list(paths)
+    assert take_over(old, new) == 0
+    assert [path.name for path in new.iterdir()] == ["KEY"]
+
+
 def test_without_a_gpu_it_says_so_at_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(missing, "machine", lambda: {"gpu": "-"})
     began = time.perf_counter()
@@ -105,6 +121,12 @@ def test_without_a_gpu_it_says_so_at_once(tmp_path, monkeypatch, capsys):
     assert time.perf_counter() - began < 5
     assert "no CUDA device here" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--cache", "--wheels"])
+def test_a_folder_that_is_not_there(option, tmp_path, capsys):
+    assert on_gpu.main([option, str(tmp_path / "none"), "--work", str(tmp_path)]) == on_gpu.USAGE
+    assert f"no folder {tmp_path / 'none'}" in capsys.readouterr().err
 
 
 @pytest.fixture
