@@ -13,7 +13,7 @@ from fcos_cli.training import setup
 def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """`shapes` with few images, so that an evaluation takes no time."""
 
-    def small(spec: str, split: str | None = None) -> DetectionData:
+    def small(spec: str, split: str | None = None, **how: object) -> DetectionData:
         return shapes.shapes_data(split or "train", count=24 if split == "train" else 6)
 
     monkeypatch.setattr(setup, "open_data", small)

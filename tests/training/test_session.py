@@ -169,8 +169,8 @@ def test_a_training_may_start_from_weights_with_other_classes(
     first = run(tiny)
     small = setup.open_data
 
-    def renamed(spec: str, split: str | None = None) -> DetectionData:
-        data = small(spec, split)
+    def renamed(spec: str, split: str | None = None, **how: object) -> DetectionData:
+        data = small(spec, split, **how)
         keep = np.isin(data.labels, [1, 2])
         counts = np.add.reduceat(np.append(keep, False), data.offsets[:-1]) * (np.diff(data.offsets) > 0)
         categories = type(data.categories)((3, 9), ("something new", data.categories.names[1]))
