@@ -7,11 +7,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
+from fcos_cli.data.records import Categories
 from fcos_cli.errors import SetupError, UsageError, WeightsError
 from fcos_cli.method.fcos.tables import FCOSHeadConfig
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import BackboneConfig, ModelConfig, PyramidConfig
 from fcos_cli.weights.opening import any_detector, find_file, open_detector
+from fcos_cli.weights.saved import save_detector
+from fcos_cli.weights.starting import build_model
 
 API = "/api/models/someone/fcos"
 
@@ -156,3 +159,30 @@ def test_tensors_that_do_not_fit_are_listed(tmp_path, change, row):
     torch.save(state, tmp_path / "theirs.pth")
     with pytest.raises(WeightsError, match=row):
         open_detector(tmp_path / "theirs.pth")
+
+
+def test_another_projects_detector_starts_a_training_on_other_classes(tmp_path):
+    """The body is as it was, and the classes that it knew by name keep their rows."""
+    state = torchvisions(91)
+    state["head.classification_head.cls_logits.bias"] = torch.arange(91.0)
+    path = tmp_path / "theirs.pth"
+    torch.save(state, path)
+    known = open_detector(path)
+    model_config = known.recipe.model.model_copy(update={"weights": str(path)})
+    recipe = known.recipe.model_copy(update={"model": model_config})
+    model, notes = build_model(recipe, Categories((1, 2, 3), ("wheel", "person", "zebra")))
+    assert model.head.class_logits.bias.tolist()[1:] == [1.0, 24.0]
+    assert any("they know 80 classes, 2 (person, zebra) of the data's 3" in note for note in notes)
+    theirs = known.model.state_dict()
+    assert all(
+        torch.equal(value, theirs[name])
+        for name, value in model.state_dict().items()
+        if not name.startswith("head.class_logits")
+    )
+    save_detector(tmp_path / "imported.safetensors", known.model, known.recipe, known.categories)
+    start = model_config.model_copy(update={"weights": str(tmp_path / "imported.safetensors")})
+    again, notes = build_model(
+        recipe.model_copy(update={"model": start}), Categories((1, 2, 3), ("wheel", "person", "zebra"))
+    )
+    assert again.head.class_logits.bias.tolist()[1:] == [1.0, 24.0]
+    assert "2 of 3 classes known to them by name" in notes[0]
