@@ -65,13 +65,15 @@ def locate(spec: str, key: str) -> Path:
 
     Args:
         spec: a published name, an http(s) address, or a path.
-        key: the recipe key that says so, for the hints.
+        key: the recipe key or the option that says so, for the hints.
 
     Raises:
         SetupError: the download failed.
         WeightsError: no such file.
     """
     way_out = f'or use weights you have: --set {key}=FILE, or none: --set {key}=""'
+    if key.startswith("--"):
+        way_out = f"or use weights you have: {key} FILE, or train some: fcos train recipes/shapes.toml"
     entry = published().get(spec)
     if entry is not None:
         if entry.lacks:

@@ -180,8 +180,12 @@ def test_pictures_of_one_stem_do_not_overwrite_each_other(fcos, tmp_path, tiny_d
 
 def test_without_weights_the_newest_run(fcos, images, tiny_detector, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FCOS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("FCOS_MIRROR", "http://127.0.0.1:9")
     none = fcos("predict", images, "--out", "preds.json")
     assert none.code == 4
+    assert "no run here: torchvision/fcos_resnet50_fpn, 130 MB" in none.err
+    assert "fetch the file by hand to" in none.err
     assert "fcos train" in none.err
     assert "--weights" in none.err
     place = tmp_path / "runs" / "shapes-1" / "checkpoints"
