@@ -199,11 +199,11 @@ class TestConfig(Table):
     box_pixels: Literal["exact", "inclusive"] = Field(
         "exact", description="A width is x1 - x0, or inclusive x1 - x0 + 1 with x up to width - 1 (official)."
     )
-    max_detections: Positive = Field(100, description="Detections kept per image.")
     strides: Literal["level", "image"] = Field(
         "level",
         description="Locations lie a level's stride apart, or the padded image's size // the grid's (torchvision).",
     )
+    max_detections: Positive = Field(100, description="Detections kept per image.")
     tta: TestTimeConfig = TestTimeConfig()
 
 
