@@ -30,6 +30,10 @@ class RecipeError(UsageError):
     """A recipe with unknown keys, wrong types or contradictions."""
 
 
+class MethodError(FcosError):
+    """A detection method's part that does not give what it has to: a mistake of the method, not of the user."""
+
+
 class DataError(FcosError):
     """A data set, image or prediction file that cannot be used."""
 

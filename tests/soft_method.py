@@ -42,10 +42,10 @@ def build_assigner(config: SoftAssignConfig, pyramid: Pyramid, head: Any) -> Any
     from fcos_kernels.assign import assign
 
     class SoftAssigner:
-        def assign(self, targets: Any, geometry: Any, outputs: Any = None, progress: float = 0.0) -> Assignment:
+        def assign(self, targets: Any, geometry: Any, outputs: Any = None, moment: Any = None) -> Assignment:
             assert outputs is not None
             assert not any(x.requires_grad for levels in outputs.values() for x in levels)
-            assert 0 <= progress < 1
+            assert 0 <= moment.progress < 1
             assert len(geometry.sizes) == len(targets.offsets) - 1
             found = assign(
                 targets.boxes,
@@ -115,12 +115,15 @@ def build_losses(config: SoftLossConfig, pyramid: Pyramid, head: Any) -> Any:
 
     class SoftLosses:
         terms = ("classification", "sides")
+        normalizer_names = ("soft",)
 
         def normalizers(self, targets: Any, geometry: Any, assignment: Any, outputs: Any = None) -> dict[str, Any]:
             assert outputs is not None
             return {"soft": assignment.soft_labels.sum()}
 
-        def __call__(self, outputs: Any, targets: Any, assignment: Any, normalizers: Mapping[str, Any]) -> Any:
+        def __call__(
+            self, outputs: Any, targets: Any, geometry: Any, assignment: Any, normalizers: Mapping[str, Any]
+        ) -> Any:
             logits, sides = (
                 torch.cat([x.float().flatten(2).transpose(1, 2) for x in outputs[name]], dim=1)
                 for name in ("classification", "box")
@@ -155,5 +158,5 @@ METHOD = Method(
     "a made-up method that uses all of the seam",
     assigner=AssignerPart(SoftAssignConfig, build_assigner, needs_outputs=True, gives=USED),
     head=HeadPart(SoftHeadConfig, build_head, _outputs),
-    losses=LossPart(SoftLossConfig, build_losses, needs_outputs=True, takes=USED, rule=_fits),
+    losses=LossPart(SoftLossConfig, build_losses, needs_outputs=True, takes=USED, needs=USED, rule=_fits),
 )

@@ -178,7 +178,8 @@ def busy_weights(model: FCOS, data: DetectionData, test: TestConfig) -> None:
     with torch.no_grad():
         batch = model.eval().preprocess([torch.from_numpy(np.array(resize(pixels, *size)))])
         logits = torch.cat([level.flatten() for level in model(batch.pixels)["classification"]])
-    _set_bias(model.head.get_submodule(model.head.class_layers[0]), logits, test.score_threshold)
+    for layer in model.head.class_layers:
+        _set_bias(model.head.get_submodule(layer), logits, test.score_threshold)
 
 
 def whole_run(data: DetectionData, predictor: Predictor) -> tuple[float, int | None]:

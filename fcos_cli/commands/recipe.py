@@ -6,6 +6,7 @@ import typer
 
 from fcos_cli.commands.columns import print_columns
 from fcos_cli.errors import RecipeError, UsageError
+from fcos_cli.method.registry import broken_methods
 from fcos_cli.recipe import copying, files, keys, load, problems
 from fcos_cli.recipe.schema import Recipe
 from fcos_cli.report import console
@@ -152,6 +153,8 @@ def list_keys(
         return table is None or f"{key.name}.".startswith(f"{table}.")
 
     chosen = [key for key in keys.all_keys().values() if wanted(key)]
+    for reason in broken_methods().values():
+        console.warn(f"a method is left out: {reason}")
     others = [key for name in keys.other_methods() for key in keys.own_keys(name).values() if wanted(key)]
     if not chosen + others:
         close = problems.nearest_keys(str(table))

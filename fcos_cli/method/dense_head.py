@@ -16,9 +16,14 @@ class DenseHead(nn.Module, ABC):
 
     Attributes:
         class_layers: names of the layers whose outputs are the classes, which a detector of other classes cannot keep.
+        class_groups: how often the classes repeat among these outputs: the anchors of a location, 1 without any.
+        plain: whether its convolutions are called as they are, so that a faster one may take their place in inference
+            and its parameters may be rounded. Another head runs as it stands, under autocast.
     """
 
     class_layers: ClassVar[tuple[str, ...]] = ()
+    class_groups: ClassVar[int] = 1
+    plain: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, levels: Sequence[Tensor]) -> Outputs:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fcos_cli.geometry.pyramid import Pyramid
 from fcos_cli.method.table import AssignConfig, HeadConfig, LossConfig
-from fcos_cli.method.types import Assignment, Clash, Geometry, Outputs, Selection, Tables
+from fcos_cli.method.types import Assignment, Clash, Geometry, Moment, Outputs, Selection, Tables
 from fcos_kernels.assign.paint import Claims
 
 if TYPE_CHECKING:
@@ -35,17 +35,21 @@ __all__ = [
     "LossPart",
     "Losses",
     "Method",
+    "Moment",
     "Outputs",
     "Selection",
     "Tables",
 ]
 
 
+START = Moment()
+
+
 class Assigner(Protocol):
     """Decides which location learns which box."""
 
     def assign(
-        self, targets: Targets, geometry: Geometry, outputs: Outputs | None = None, progress: float = 0.0
+        self, targets: Targets, geometry: Geometry, outputs: Outputs | None = None, moment: Moment = START
     ) -> Assignment:
         """The assignment of a batch; no gradient flows through it.
 
@@ -53,31 +57,46 @@ class Assigner(Protocol):
             targets: the boxes, on the device of the network.
             geometry: where the locations lie.
             outputs: the head's, detached; given where the part says that it `needs_outputs`.
-            progress: the share of the training that is done, 0 to 1.
+            moment: the step of the training; what is drawn at random depends on it, its seed and the batch alone.
         """
         ...
 
 
 class Losses(Protocol):
-    """Measures how wrong outputs are."""
+    """Measures how wrong outputs are.
+
+    An `nn.Module` with buffers keeps state, such as a moving average: it is saved with a training and restored. It must
+    follow from averaged normalisers alone, or the processes drift apart.
+    """
 
     @property
     def terms(self) -> tuple[str, ...]:
         """Names of the terms, in the order they are logged. Log, plots and benchmarks iterate over them."""
         ...
 
+    @property
+    def normalizer_names(self) -> tuple[str, ...]:
+        """Names of the normalisers, the same for every batch and process."""
+        ...
+
     def normalizers(
         self, targets: Targets, geometry: Geometry, assignment: Assignment, outputs: Outputs | None = None
     ) -> dict[str, Tensor]:
-        """Float32 scalars that the terms are divided by, the same names for every batch.
+        """Scalars that the terms are divided by, one for each of `normalizer_names`.
 
-        The trainer averages them over the passes of a step and over the devices, so that a step weighs every positive
-        alike however it is split. `outputs` is given where the part says that it `needs_outputs`.
+        The trainer averages them over the devices, and over the passes of a step where nothing `needs_outputs`, so that
+        a step weighs every positive alike however it is split. `outputs` is given where the part says that it
+        `needs_outputs`.
         """
         ...
 
     def __call__(
-        self, outputs: Outputs, targets: Targets, assignment: Assignment, normalizers: Mapping[str, Tensor]
+        self,
+        outputs: Outputs,
+        targets: Targets,
+        geometry: Geometry,
+        assignment: Assignment,
+        normalizers: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
         """A float32 scalar for each of `terms`, weighted as the recipe says; their sum is the loss.
 
@@ -163,6 +182,7 @@ class LossPart:
         build: (their table, the pyramid, the head) -> the losses.
         needs_outputs: whether `normalizers` looks at the network's outputs.
         takes: which of "weights", "soft_labels" and "quality" they use; an assigner that gives others is refused.
+        needs: which of these they cannot do without; an assigner that does not give them is refused.
         rule: what the part cannot go together with.
     """
 
@@ -170,6 +190,7 @@ class LossPart:
     build: Callable[[Any, Pyramid, DenseHead], Losses]
     needs_outputs: bool = False
     takes: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset()
     rule: Rule = no_rule
 
 

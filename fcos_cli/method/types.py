@@ -19,6 +19,19 @@ Outputs: TypeAlias = dict[str, "list[Tensor]"]
 """A head's raw outputs by name, one tensor [N, channels, H_l, W_l] a level, finest first; "classification" is one."""
 
 
+class Moment(NamedTuple):
+    """When in a training something happens, and the seed of its random numbers."""
+
+    iteration: int = 0
+    iterations: int = 1
+    seed: int = 0
+
+    @property
+    def progress(self) -> float:
+        """The share of the training that is done, 0 to 1."""
+        return self.iteration / self.iterations
+
+
 class Geometry(NamedTuple):
     """Where the locations of a batch lie.
 
@@ -47,9 +60,10 @@ class Assignment:
         index: int32 [N, L], row of the targets' boxes; -1 background, -2 left out of the classification loss.
         positives: float32 scalar, number of index >= 0.
         sums: further float32 scalars by name that losses divide by, such as the sum of the centre-ness targets.
-        weights: float32 [N, L], weight of each location in the losses; None: all the same.
+        weights: float32 [N, L], weight of each location, in the terms that the losses say; None: all the same.
         soft_labels: float32 [N, L], what its box's class should score there; None: 1.
         quality: float32 [N, L], target of the quality branch; None: the losses compute it from the boxes.
+        auxiliary: another assignment of the same locations, for a method with an auxiliary loss.
     """
 
     index: Tensor
@@ -58,6 +72,7 @@ class Assignment:
     weights: Tensor | None = None
     soft_labels: Tensor | None = None
     quality: Tensor | None = None
+    auxiliary: Assignment | None = None
 
 
 class Selection(NamedTuple):

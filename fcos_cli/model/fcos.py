@@ -58,7 +58,10 @@ class FCOS(nn.Module):
         self.pixels = chosen(config.backbone, pixels or OF_STYLE[style])
         self.backbone = ResNet(config.backbone, style, fpn.inputs(config.pyramid))
         self.fpn = fpn.FeaturePyramid(config.pyramid, self.backbone.channels)
-        self.head = head_of(config.head).build(config.head, config.pyramid.channels, num_classes, self.pyramid)
+        part = head_of(config.head)
+        self.head = part.build(config.head, config.pyramid.channels, num_classes, self.pyramid)
+        self.outputs = part.outputs(config.head, num_classes)
+        """Channels of each output by name, as the method declares them."""
         self.register_buffer("pixel_mean", torch.tensor(self.pixels.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(self.pixels.std).view(3, 1, 1), persistent=False)
 

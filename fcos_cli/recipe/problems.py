@@ -45,7 +45,7 @@ def validate(values: Mapping[str, Any], *, name: str, origins: Mapping[str, str]
     origins = origins or {}
     recipe, bad = _parse(values, origins)
     # Keys that are wrong on their own stand at their defaults in `recipe`: no rule may judge them.
-    clashes = [clash for clash in contradictions(recipe) if not any(key in bad for key in clash.keys)]
+    clashes = [clash for clash in contradictions(recipe) if not any(_is_bad(key, bad) for key in clash.keys)]
     problems = list(bad.values()) + [clash.message for clash in clashes]
     if problems:
         raise InvalidRecipeError(name, problems)
@@ -77,6 +77,11 @@ def _parse(values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[Recip
             text = wrong_value(all_keys(method)[key], given)
         bad[key] = _with_origin(text, origins.get(key))
     return Recipe.model_validate(_without(values, bad)), bad
+
+
+def _is_bad(key: str, bad: Mapping[str, str]) -> bool:
+    """Whether a key, or the table that holds it, stands at its default because it is wrong."""
+    return key in bad or key.rpartition(".")[0] in bad
 
 
 def _with_origin(text: str, origin: str | None) -> str:

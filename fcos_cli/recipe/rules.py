@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from fcos_cli.method.interface import Clash, Tables
 from fcos_cli.method.registry import assigner_of, head_of, losses_of
+from fcos_cli.method.registry import tables as tables_of
 from fcos_cli.recipe.keys import toml_value
 from fcos_cli.recipe.schema import DataConfig, Recipe
 
@@ -61,12 +62,17 @@ def _methods(recipe: Recipe) -> Iterator[Clash]:
     assigner, losses = assigner_of(tables.assign), losses_of(tables.loss)
     for part in (assigner, head_of(tables.head), losses):
         yield from part.rule(tables)
+    keys, assign, loss = ("assign.name", "loss.name"), tables.assign.name, tables.loss.name
     if unused := assigner.gives - losses.takes:
-        yield Clash(
-            ("assign.name", "loss.name"),
-            f'assign.name = "{tables.assign.name}" gives {" and ".join(sorted(unused))}, which loss.name = '
-            f'"{tables.loss.name}" does not use: set loss.name = "{tables.assign.name}"',
+        mend = f'loss.name = "{assign}"' if assign in tables_of("losses") else f'assign.name = "{loss}"'
+        text = f'assign.name = "{assign}" gives {" and ".join(sorted(unused))}, which loss.name = "{loss}" does not use'
+        yield Clash(keys, f"{text}: set {mend}")
+    if missing := losses.needs - assigner.gives:
+        mend = f'assign.name = "{loss}"' if loss in tables_of("assigner") else f'loss.name = "{assign}"'
+        text = (
+            f'loss.name = "{loss}" needs {" and ".join(sorted(missing))}, which assign.name = "{assign}" does not give'
         )
+        yield Clash(keys, f"{text}: set {mend}")
 
 
 def _sizes(recipe: Recipe) -> Iterator[Clash]:

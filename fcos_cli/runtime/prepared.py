@@ -11,7 +11,7 @@ longer to compile than it saves, calls the same convolutions in the end and know
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -50,18 +50,36 @@ def prepare(model: FCOS, precision: Precision) -> Network:
     network = copy.deepcopy(model).eval().requires_grad_(False)
     with torch.no_grad():
         _fold_norms(network)
+        head = network.head
+        if not head.plain:
+            setattr(network, "head", nn.Identity())  # noqa: B010 - of another type for a while
         for module in network.modules():
             if not isinstance(module, nn.GroupNorm):
                 for tensor in module.parameters(recurse=False):
                     tensor.data = tensor.data.to(dtype)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
         _replace_convolutions(network)
+        if not head.plain:
+            setattr(network, "head", _AsItStands(head, precision))  # noqa: B010
 
     @torch.inference_mode()
     def run(pixels: Tensor) -> Outputs:
         return network(pixels.to(dtype, memory_format=torch.channels_last))
 
     return run
+
+
+class _AsItStands(nn.Module):
+    """A head whose modules nobody may exchange: under autocast, as in training."""
+
+    def __init__(self, head: nn.Module, precision: Precision) -> None:
+        super().__init__()
+        self.head, self.precision = head, precision
+
+    def forward(self, levels: Sequence[Tensor]) -> Outputs:
+        with self.precision.autocast():
+            outputs: Outputs = self.head([level.float() for level in levels])
+            return outputs
 
 
 class _Residual(nn.Module):

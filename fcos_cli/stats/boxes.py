@@ -61,17 +61,17 @@ class Setting:
         """The assignment as arrays.
 
         Raises:
-            UsageError: the assigner looks at the network's outputs, so that boxes alone say nothing about it.
+            UsageError: the assigner has none; most often it looks at the network's outputs.
         """
-        rule = assigner_of(self.assign).claims
-        if rule is None:
+        part = assigner_of(self.assign)
+        if part.claims is None:
+            why = "assigns by what the network predicts, which no statistics of a data set can tell"
             raise UsageError(
-                f'assign.name = "{self.assign.name}" assigns by what the network predicts, which no statistics of a '
-                "data set can tell",
+                f'assign.name = "{self.assign.name}" {why if part.needs_outputs else "gives the statistics no claims"}',
                 "its positives are logged while it trains (fcos train RECIPE); what FCOS's own rule gives: "
-                'leave --recipe out, or name one with assign.name = "fcos"',
+                'name a recipe with assign.name = "fcos"',
             )
-        return rule
+        return part.claims
 
     @staticmethod
     def of_test(recipe: Recipe) -> "Setting":

@@ -29,6 +29,7 @@ class TrainingState:
         averaged: state dict of the averaged weights, where the recipe asks for them.
         scaler: state dict of the float16 loss scaler, where there is one.
         rng: torch's CPU generator state.
+        objective: state dict of the assigner and the losses, where they keep state.
         pixels: the pixel format of the weights, as `PixelFormat.as_json` has it.
     """
 
@@ -40,6 +41,7 @@ class TrainingState:
     scaler: dict[str, Any] | None
     rng: torch.Tensor
     pixels: dict[str, Any] | None = None
+    objective: dict[str, Any] | None = None
 
 
 def save_state(path: Path, state: TrainingState) -> None:

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fcos_cli.data.loading.tensors import Batch
 from fcos_cli.errors import FcosError
-from fcos_cli.method.interface import Geometry, Outputs
+from fcos_cli.method.interface import Geometry, Moment, Outputs
 from fcos_cli.method.objective import Goal, Objective, average
 from fcos_cli.model.fcos import FCOS, PixelBatch
 from fcos_cli.recipe.schema import Recipe
@@ -56,7 +56,8 @@ class Trainer:
     def __init__(self, model: FCOS, recipe: Recipe, world: World, precision: Precision, log: TrainingLog) -> None:
         self.model, self.recipe, self.world, self.precision, self.log = model, recipe, world, precision, log
         self.iteration = 0
-        self.objective = Objective(recipe.assign, recipe.loss, model.head, model.pyramid)
+        self.objective = Objective(recipe.assign, recipe.loss, model.head, model.pyramid, model.outputs)
+        self.objective.to(world.device)
         self.columns = ("loss", *self.objective.terms, "positives")
         self.optimizer = build_optimizer(model, recipe)
         self.averaged = AveragedWeights(model, recipe.train.ema) if recipe.train.ema else None
@@ -67,7 +68,8 @@ class Trainer:
             self.network = DistributedDataParallel(
                 model,
                 device_ids=[world.device.index] if world.device.type == "cuda" else None,
-                broadcast_buffers=recipe.model.backbone.norm == "bn",  # no other norm's buffers ever change
+                # only a trained BatchNorm, and a head that has any, change their buffers
+                broadcast_buffers=recipe.model.backbone.norm == "bn" or any(True for _ in model.head.buffers()),
                 gradient_as_bucket_view=True,
             )
         self._unseen: list[_Step] = []
@@ -150,8 +152,8 @@ class Trainer:
         """What the locations of a pass learn."""
         height, width = pixels.pixels.shape[2:]
         geometry = Geometry(self.model.pyramid, height, width, pixels.sizes)
-        progress = self.iteration / self.recipe.schedule.iterations
-        return self.objective.goal(batch.targets.to(self.world.device), geometry, outputs, progress)
+        moment = Moment(self.iteration, self.recipe.schedule.iterations, self.recipe.train.seed)
+        return self.objective.goal(batch.targets.to(self.world.device), geometry, outputs, moment)
 
     def update(self) -> None:
         """Moves the weights by the gradients, and clears these."""
@@ -182,6 +184,7 @@ class Trainer:
             averaged=self.averaged.model.state_dict() if self.averaged else None,
             scaler=self.scaler.state_dict() if self.scaler.is_enabled() else None,
             rng=torch.get_rng_state(),
+            objective=self.objective.state_dict(),
             pixels=self.model.pixels.as_json(),
         )
 
@@ -196,6 +199,7 @@ class Trainer:
             self.averaged.model.load_state_dict(state.averaged or state.model)
         if state.scaler and self.scaler.is_enabled():
             self.scaler.load_state_dict(state.scaler)
+        self.objective.load_state_dict(state.objective or {})
         torch.set_rng_state(state.rng)
         self.iteration = state.iteration
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from fcos_cli.data.records import Categories
 from fcos_cli.errors import WeightsError
 from fcos_cli.files import atomic_file
+from fcos_cli.method.registry import broken_methods
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.pixels import PixelFormat
 from fcos_cli.recipe.schema import Recipe, WeightStyle
@@ -171,6 +172,10 @@ def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[Categories, Re
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "union_tag_invalid":
+            method = first["input"]["name"]
+            reason = broken_methods().get(method, "install the package that brings it")
+            raise WeightsError(f"{path} is of the method {method!r}, which is not installed", reason) from error
         raise WeightsError(
             f"the recipe stored in {path} does not fit toolkit {__version__}: {key}: {first['msg']}",
             f"it was written by toolkit {metadata.get('toolkit_version', 'unknown')}; use that version",
@@ -205,7 +210,8 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
         return WeightsError(f"{path} is empty", "its writing or its download was cut off: fetch or train it again")
     if start.startswith(b"version https://git-lfs"):
         return WeightsError(f"{path} is a Git LFS pointer, not the weights", "fetch the file itself: git lfs pull")
-    if start.startswith((b"PK\x03\x04", b"\x80")):
+    # A length of eight bytes that begins like a pickle is still followed by the header of a safetensors file.
+    if start.startswith((b"PK\x03\x04", b"\x80")) and start[8:9] != b"{":
         return WeightsError(
             f"{path} looks like a PyTorch or pickle file (.pth, .pkl), not safetensors",
             f"train from it: fcos train RECIPE --set 'model.weights=\"{path}\"'; the run's own weights are safetensors",

@@ -71,7 +71,9 @@ def start_from(detector: Detector, recipe: Recipe, categories: Categories) -> tu
                 value.copy_(source[name])
             elif shared:
                 ours, theirs = (torch.tensor(column) for column in zip(*shared, strict=True))
-                value[ours] = source[name][theirs]
+                groups = model.head.class_groups
+                rows, former = (t.unflatten(0, (groups, -1)) for t in (value, source[name]))
+                rows[:, ours] = former[:, theirs]
     kept = f"{len(shared)} of {len(categories)} classes known to them by name"
     return model, [f"weights from {detector.path}: {kept}"]
 

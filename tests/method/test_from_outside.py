@@ -62,6 +62,11 @@ def test_no_override_is_lost_to_another_that_names_a_method(soft, run_fcos):
             'assign.name = "soft" gives soft_labels and weights, which loss.name = "fcos" does not use: '
             'set loss.name = "soft"',
         ),
+        (
+            "assign.name=fcos",
+            'loss.name = "soft" needs soft_labels and weights, which assign.name = "fcos" does not give: '
+            'set assign.name = "soft"',
+        ),
         ("model.head.name=fcos", 'loss.name = "soft" needs model.head.name = "soft"'),
     ],
 )
@@ -113,7 +118,10 @@ def test_it_trains_resumes_and_predicts(soft, run_fcos):
 
 
 def test_statistics_never_give_the_figures_of_another_method(soft, run_fcos):
-    for verb in ("bpr", "ambiguity", "boxes", "advise", "tables"):
+    tables = run_fcos("stats", "tables", "--data", "shapes", "--split", "val", "--recipe", soft)
+    assert tables.returncode == 2
+    assert "the paper's tables are of FCOS and RetinaNet" in tables.stderr
+    for verb in ("bpr", "ambiguity", "boxes", "advise"):
         asked = run_fcos("stats", verb, "--data", "shapes", "--split", "val", "--recipe", soft)
         assert asked.returncode == 2, verb
         assert 'assign.name = "soft" assigns by what the network predicts' in " ".join(asked.stderr.split())
@@ -146,3 +154,61 @@ def test_keys_are_listed_by_method(soft, run_fcos):
     assert "# [model.head]" in own
     assert "# reg_max = 7" in own
     assert "# reg_max" not in listed.stdout.partition("# The tables of soft: ")[0]
+
+
+BAD = """
+from typing import Literal
+from pydantic import BaseModel, Field
+from fcos_cli.method.interface import AssignerPart, Method
+from fcos_cli.method.table import AssignConfig
+
+class Nested(BaseModel):
+    a: int = 1
+
+class Config(AssignConfig):
+    name: Literal["odd"] = Field("odd", description="x")
+    key: KEY
+
+def make(name, table=Config):
+    return Method(name, "x", assigner=table and AssignerPart(table, None))
+
+GOOD = make("odd")
+SHOUT = make("ODD")
+OTHER = make("other")
+BARE = make("odd", None)
+WRONG = make("odd", dict)
+TAKEN = Method("fcos", "x", assigner=AssignerPart(Config, None))
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "entry", "reason"),
+    [
+        ("int = Field(1, description='x')", "SHOUT", "lower-case letters"),
+        ("int = Field(1, description='x')", "BARE", "has neither an assigner"),
+        ("int = Field(1, description='x')", "WRONG", "no subclass of AssignConfig"),
+        ("int = Field(1, description='x')", "OTHER", 'needs name: Literal["other"]'),
+        ("int = Field(1, description='x')", "TAKEN", "there is a method 'fcos' already"),
+        ("int = Field(1)", "GOOD", "Config.key is not"),
+        ("int = Field(description='x')", "GOOD", "Config.key is not"),
+        ("Nested = Field(Nested(), description='x')", "GOOD", "Config.key is not"),
+        ("list = Field(default_factory=list, description='x')", "GOOD", "Config.key is not"),
+    ],
+)
+def test_an_unsound_method_is_left_out_and_said(install, run_fcos, key, entry, reason):
+    install("odd_package", BAD.replace("KEY", key), {"odd": f"odd_package:{entry}"})
+    listed = run_fcos("recipe", "keys", "assign")
+    assert listed.returncode == 0
+    assert "odd" not in listed.stdout
+    assert reason in " ".join(listed.stderr.split())
+
+
+def test_a_detector_whose_method_is_not_installed_is_named(soft, run_fcos, monkeypatch):
+    short = ("schedule.iterations=1", "schedule.steps=[]", "schedule.warmup_iterations=1")
+    sets = [part for override in short for part in ("--set", override)]
+    trained = run_fcos("train", soft, "--run-dir", "run", "--device", "cpu", *sets)
+    assert trained.returncode == 0, trained.stderr
+    monkeypatch.delenv("PYTHONPATH")
+    asked = run_fcos("eval", "run", "--data", "shapes", "--split", "val", "--device", "cpu")
+    assert asked.returncode == 4
+    assert "is of the method 'soft', which is not installed" in " ".join(asked.stderr.split())

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fcos_cli.data.sources.files import image_files
+from fcos_cli.method.fcos.head import FCOSHead
 from fcos_cli.model.fcos import FCOS
 from fcos_cli.model.resnet import FrozenBatchNorm
 from fcos_cli.recipe.schema import ModelConfig
@@ -171,3 +172,30 @@ def test_winograd(height, width, chunk, monkeypatch):
         torch.testing.assert_close(
             winograd.convolve(x, winograd.transform_weight(weight), bias, relu=True), found.relu()
         )
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_head_that_is_not_plain_keeps_its_modules(precision):
+    """A convolution that wraps around and one of a class of its own: none that is faster computes the same."""
+
+    class Doubled(torch.nn.Conv2d):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    class Head(FCOSHead):
+        plain = False
+
+    model = detector().eval()
+    model.head.__class__ = Head
+    channels = model.config.pyramid.channels
+    model.head.box_output = torch.nn.Conv2d(channels, 4, 3, padding=1, padding_mode="circular")
+    model.head.class_logits = Doubled(channels, model.num_classes, 3, padding=1)
+    chosen = choose_precision(precision, "cpu")
+    pixels = torch.randn(1, 3, 96, 160)
+    found = prepare(model, chosen)(pixels)
+    with torch.no_grad(), chosen.autocast():
+        wanted = model(pixels)
+    for name, levels in wanted.items():
+        for mine, theirs in zip(found[name], levels, strict=True):
+            allowed = 2e-3 if precision == "float32" else 0.1
+            assert (mine.float() - theirs.float()).abs().max() < allowed * theirs.float().abs().max()

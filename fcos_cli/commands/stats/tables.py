@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from fcos_cli.commands.stats.request import Request
 from fcos_cli.commands.stats.show import describe, figure
+from fcos_cli.errors import UsageError
+from fcos_cli.method.fcos.tables import FCOSAssignConfig
 from fcos_cli.report import console
 
 if TYPE_CHECKING:
@@ -38,6 +40,11 @@ def tables(request: Request) -> None:
 
     request.check_files()
     setting = request.setting()
+    if not isinstance(setting.assign, FCOSAssignConfig):
+        raise UsageError(
+            f'the paper\'s tables are of FCOS and RetinaNet, not of assign.name = "{setting.assign.name}"',
+            "its own figures: fcos stats bpr --recipe RECIPE, fcos stats ambiguity --recipe RECIPE",
+        )
     data = request.open()
     wanted = (setting.convention,) if request.as_json else CONVENTIONS
     with console.progress("images", len(data) * len(wanted) * PASSES) as step:

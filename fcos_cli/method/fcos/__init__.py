@@ -58,7 +58,7 @@ def _losses_fit_the_head(tables: Tables) -> Iterator[Clash]:
         yield Clash(
             ("loss.name", "model.head.name"),
             f'loss.name = "fcos" reads the outputs of model.head.name = "fcos", not of "{tables.head.name}": '
-            f'set loss.name = "{tables.head.name}"',
+            'set loss.name to losses that read these, or model.head.name = "fcos"',
         )
 
 

@@ -1,9 +1,12 @@
 """Which location learns which box (FCOS section 3.1; docs/method.md, Assignment)."""
 
 from fcos_cli.method.fcos.tables import FCOSAssignConfig
-from fcos_cli.method.interface import Assignment, Geometry, Outputs
+from fcos_cli.method.interface import START, Assignment, Geometry, Moment, Outputs
 from fcos_cli.method.targets import Targets
 from fcos_kernels.assign import assign
+
+CENTERNESS = "centerness"
+"""Name of the sum of the positives' centre-ness targets among an assignment's sums and the losses' normalisers."""
 
 
 class FCOSAssigner:
@@ -17,7 +20,7 @@ class FCOSAssigner:
         self.config = config
 
     def assign(
-        self, targets: Targets, geometry: Geometry, outputs: Outputs | None = None, progress: float = 0.0
+        self, targets: Targets, geometry: Geometry, outputs: Outputs | None = None, moment: Moment = START
     ) -> Assignment:
         """Rows of the boxes, the number of positives, and the sum of their centre-ness targets (equation 3)."""
         pyramid = geometry.pyramid
@@ -34,4 +37,4 @@ class FCOSAssigner:
         )
         if not self.config.ignore_crowd:
             assigned.index.clamp_(min=-1)  # what only a crowd covers is background, as in the authors' code
-        return Assignment(assigned.index, assigned.positives, {"centerness": assigned.centerness_sum})
+        return Assignment(assigned.index, assigned.positives, {CENTERNESS: assigned.centerness_sum})

@@ -33,6 +33,7 @@ class FCOSHead(DenseHead):
     """
 
     class_layers: ClassVar[tuple[str, ...]] = ("class_logits",)
+    plain: ClassVar[bool] = True
 
     def __init__(self, config: FCOSHeadConfig, channels: int, num_classes: int, pyramid: Pyramid) -> None:
         super().__init__()

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from fcos_cli.errors import MethodError
 from fcos_cli.geometry.pyramid import Pyramid
 from fcos_cli.method.dense_head import DenseHead
+from fcos_cli.method.fcos.assigner import CENTERNESS
 from fcos_cli.method.fcos.head import FCOSHead
 from fcos_cli.method.fcos.tables import FCOSLossConfig
 from fcos_cli.method.interface import Assignment, Geometry, Outputs
@@ -33,23 +35,33 @@ class FCOSLosses:
     """
 
     terms = ("classification", "box", "quality")
+    normalizer_names = ("positives", CENTERNESS)
 
     def __init__(self, config: FCOSLossConfig, pyramid: Pyramid, head: DenseHead) -> None:
-        assert isinstance(head, FCOSHead)  # the recipe's rules have refused any other
+        if not isinstance(head, FCOSHead):
+            raise MethodError(
+                f'loss.name = "fcos" reads the outputs of an FCOSHead, not of a {type(head).__name__}',
+                "a head for these losses subclasses fcos_cli.method.fcos.head.FCOSHead",
+            )
         self.config, self.pyramid, self.head = config, pyramid, head
 
     def normalizers(
         self, targets: Targets, geometry: Geometry, assignment: Assignment, outputs: Outputs | None = None
     ) -> dict[str, Tensor]:
         """N and W; an assigner that does not sum the centre-ness targets up leaves it to this."""
-        total = assignment.sums.get("centerness")
+        total = assignment.sums.get(CENTERNESS)
         if total is None:
             pyramid = self.pyramid
             _, total = normalizers(assignment.index, targets.boxes, geometry.grids, pyramid.strides, pyramid.starts)
-        return {"positives": assignment.positives, "centerness": total}
+        return {"positives": assignment.positives, CENTERNESS: total}
 
     def __call__(
-        self, outputs: Outputs, targets: Targets, assignment: Assignment, normalizers: Mapping[str, Tensor]
+        self,
+        outputs: Outputs,
+        targets: Targets,
+        geometry: Geometry,
+        assignment: Assignment,
+        normalizers: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
         """The three terms, each times its factor of the recipe."""
         config, head = self.config, self.head
@@ -74,7 +86,7 @@ class FCOSLosses:
             alpha=config.focal_alpha,
             gamma=config.focal_gamma,
             positives=positives,
-            box_normalizer=normalizers["centerness"].clamp(min=MIN_CENTERNESS_SUM) if weighted else positives,
+            box_normalizer=normalizers[CENTERNESS].clamp(min=MIN_CENTERNESS_SUM) if weighted else positives,
         )
         return {
             "classification": classification * config.scale_class,
