@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Generator, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -95,9 +96,16 @@ def run_ahead(
                 raise DataError(loaded.content.message, loaded.content.hint)
             yield loaded.content, loaded.pixels
     finally:
-        # Dropping the iterator is what ends the workers.
         _RUNNING.remove(iterator)
-        del iterator
+        _shut_down(iterator)
+
+
+def _shut_down(iterator: Any) -> None:
+    """Ends an iterator's workers now: an error's traceback may keep it alive, and a late signal of a worker's death
+    would then interrupt whatever runs."""
+    if hasattr(iterator, "_shutdown_workers"):
+        with suppress(RuntimeError):  # that signal, while the workers are waited for
+            iterator._shutdown_workers()
 
 
 def _worker_died(error: Exception) -> SetupError:
@@ -110,8 +118,7 @@ def _worker_died(error: Exception) -> SetupError:
 def _end_workers() -> None:
     """Ends the workers of loaders that nobody closed: at exit they would be waited for, and they ignore SIGTERM."""
     for iterator in _RUNNING:
-        if hasattr(iterator, "_shutdown_workers"):
-            iterator._shutdown_workers()
+        _shut_down(iterator)
 
 
 # Registered after multiprocessing's own exit handler, so it runs before it.
