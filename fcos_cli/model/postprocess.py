@@ -18,7 +18,7 @@ from fcos_cli.model.fcos import FCOS
 from fcos_cli.recipe.schema import TestConfig
 from fcos_kernels import dispatch
 from fcos_kernels.decode import Candidates, PaddedCandidates
-from fcos_kernels.nms import batched_nms, nms
+from fcos_kernels.nms import batched_nms, batched_nms_packed, nms
 
 _LABEL, _LEVEL, _ROW = 5, 6, 7
 """Columns of packed detections; before them the box and the score."""
@@ -122,11 +122,14 @@ def postprocess_packed(
     if not cutting.is_late(test):
         boxes = cutting.cut(boxes, largest)
         scores = scores.masked_fill(cutting.without_area(boxes, test), -1)
+    seen = cutting.for_suppression(boxes, test)
+    if suppress and seen is boxes and not cutting.is_late(test):
+        columns = [candidates.level, candidates.location]
+        return batched_nms_packed(boxes, scores, candidates.labels, columns, test.nms_iou, test.max_detections)
     numbers = torch.stack([scores.view(torch.int32), candidates.labels, candidates.level, candidates.location], dim=2)
     packed = torch.cat([boxes.view(torch.int32), numbers], dim=2)
     if not suppress:
         return packed.masked_fill_(scores[:, :, None] == -1, -1)
-    seen = cutting.for_suppression(boxes, test)
     rows = batched_nms(seen, scores, candidates.labels, test.nms_iou, test.max_detections)
     columns = rows.clamp(min=0)[:, :, None].expand(-1, -1, packed.shape[2])
     packed = packed.gather(1, columns)

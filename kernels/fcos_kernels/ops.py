@@ -38,5 +38,7 @@ OPS = (
         ("test_values_and_gradients",),
     ),
     Op("decode", "decode", ("decode_padded",), ("test_every_size",)),
-    Op("nms", "nms", ("nms", "batched_nms"), ("test_values_around_the_edges_of_words_and_tiles",)),
+    Op(
+        "nms", "nms", ("nms", "batched_nms", "batched_nms_packed"), ("test_values_around_the_edges_of_words_and_tiles",)
+    ),
 )

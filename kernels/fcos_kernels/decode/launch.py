@@ -1,7 +1,7 @@
 """Launches the Triton kernels of `decode_padded`: `triton_scan.py` finds, `triton_select.py` chooses.
 
-Nothing waits for the GPU. Buffers have the size of the worst case and are not filled: only the keys of survivors are
-written and read.
+Nothing waits for the GPU. Keys have room for an eighth of a level's logits: where more reach the threshold, that level
+is chosen from its logits themselves. Buffers are not filled: only the keys of survivors are written and read.
 """
 
 from typing import Any
@@ -14,14 +14,17 @@ from fcos_kernels.common.levels import EXACT, MOST_IMAGES, begins, floats
 from fcos_kernels.common.outputs import Outputs
 from fcos_kernels.common.tensors import is_last
 from fcos_kernels.common.variants import POINTERS, Variant
-from fcos_kernels.decode.triton_scan import _decode_compact_kernel, _decode_count_kernel
+from fcos_kernels.decode.triton_scan import _decode_scan_kernel
 from fcos_kernels.decode.triton_select import _decode_boxes_kernel, _decode_select_kernel
 from fcos_kernels.decode.types import PaddedCandidates, Rule
 
-TILE = 4096
-"""Logits of a program."""
-COUNT_WARPS, COMPACT_WARPS = 4, 16
-SELECT_BLOCK, SELECT_WARPS = 2048, 8
+TILE, SCAN_WARPS = 4096, 4
+"""Logits of a program, 32 a thread."""
+ROOM, LEAST_ROOM, MOST_ROOM = 8, 4096, 2**19
+"""Keys of a level have room for one logit in so many, at least and at most for so many."""
+SELECT_BLOCK, SELECT_WARPS = 1024, 8
+MOST_SORTED, SORTED_WARPS = 2048, 16
+"""Keys of a level that one program sorts; PyTorch sorts more."""
 BOX_BLOCK, BOX_WARPS = 128, 4
 
 
@@ -51,62 +54,51 @@ def launch(outputs: Outputs, sizes: Tensor, rule: Rule) -> PaddedCandidates:
     candidates = rule.empty(classes)
     if not candidates.scores.numel():
         return candidates
-    tiles = [triton.cdiv(own * channels, TILE) for own in cells]
-    programs, row, wide = sum(tiles), sum(cells) * channels, max(most)
-    blocks = [triton.cdiv(own, BOX_BLOCK) for own in most]
-    counts = torch.empty((images, programs), dtype=torch.int32, device=device)
+    logits = [own * channels for own in cells]
+    tiles = [triton.cdiv(own, TILE) for own in logits]
+    room = [min(own, max(own // ROOM, LEAST_ROOM), MOST_ROOM) for own in logits]
+    row, wide = sum(room), max(most)
+    sort = wide <= MOST_SORTED
+    block = max(32, int(triton.next_power_of_2(wide))) if sort else BOX_BLOCK
+    blocks = [triton.cdiv(own, block) for own in most]
     keys = torch.empty((images, row), dtype=torch.int64, device=device)
+    counts = torch.zeros((images, len(classes)), dtype=torch.int32, device=device)
     chosen = torch.empty((images, len(classes), wide), dtype=torch.int64, device=device)
-    scales, lowest = outputs.scales.contiguous(), rule.lowest_logit()
-    ends = [begin + count for begin, count in zip(begins(tiles), tiles, strict=True)]
-    what = _constants(outputs, rule)
-    root = rule.score == "sqrt" and rule.quality != "none"
+    scales, wide_load = outputs.scales.contiguous(), 16 // classes[0].element_size()
+    what, rank = _constants(outputs, rule), _ranking(rule)
     pointers = tuple(classes), tuple(outputs.boxes), tuple(outputs.qualities) or None, scales
     with torch.cuda.device_of(counts):
-        _decode_count_kernel[(programs, images)](
-            tuple(classes),
-            counts,
-            floats(cells, begins(tiles)),
-            lowest,
-            LEVELS=len(classes),
-            CLASSES=channels,
-            WIDE=16 // classes[0].element_size(),
-            TILE=TILE,
-            num_warps=COUNT_WARPS,
-        )
-        sums = counts.cumsum(1, dtype=torch.int32)
-        _decode_compact_kernel[(programs, images)](
+        _decode_scan_kernel[(sum(tiles), images)](
             *pointers,
-            counts,
-            sums,
             keys,
-            floats(cells, begins(tiles)),
+            counts,
+            floats(cells, begins(tiles), begins(room), room),
             row,
-            lowest,
+            rule.lowest_logit(),
             float(rule.threshold),
-            ON_SCORE=rule.threshold_on == "score",
-            RANK_BY_SCORE=rule.rank_by == "score",
-            ROOT=root,
-            WIDE=16 // classes[0].element_size(),
+            WIDE=wide_load,
             TILE=TILE,
-            num_warps=COMPACT_WARPS,
+            num_warps=SCAN_WARPS,
             **what,
+            **rank,
         )
         _decode_select_kernel[(len(classes), images)](
+            *pointers,
             keys,
-            sums,
+            counts,
             chosen,
-            floats(begins(tiles), ends, most),
+            floats(cells, begins(room), room, most),
             row,
-            programs,
             wide,
-            LEVELS=len(classes),
+            float(rule.threshold),
             BLOCK=SELECT_BLOCK,
             num_warps=SELECT_WARPS,
+            **what,
+            **rank,
         )
         columns = [x.shape[3] for x in classes]
         _decode_boxes_kernel[(sum(blocks), images)](
-            chosen.sort(dim=2, descending=True).values,
+            chosen if sort else chosen.sort(dim=2, descending=True).values,
             *pointers,
             sizes.contiguous(),
             *candidates,
@@ -115,9 +107,10 @@ def launch(outputs: Outputs, sizes: Tensor, rule: Rule) -> PaddedCandidates:
             ),
             wide,
             sum(most),
-            ROOT=root,
-            BLOCK=BOX_BLOCK,
-            num_warps=BOX_WARPS,
+            ROOT=rank["ROOT"],
+            SORT=sort,
+            BLOCK=block,
+            num_warps=SORTED_WARPS if sort else BOX_WARPS,
             **what,
         )
     return candidates
@@ -134,28 +127,29 @@ def _constants(outputs: Outputs, rule: Rule) -> dict[str, Any]:
     }
 
 
+def _ranking(rule: Rule) -> dict[str, bool]:
+    return {
+        "ON_SCORE": rule.threshold_on == "score",
+        "RANK_BY_SCORE": rule.rank_by == "score",
+        "ROOT": rule.score == "sqrt" and rule.quality != "none",
+    }
+
+
 def variants() -> list[Variant]:
     """Five levels of 80 classes: every dtype, both memory formats, and another quality."""
     variants = []
     for dtype, pointer in POINTERS.items():
         for last in (True,) if dtype == "float16" else (False, True):
             variants += _variants("channels-last" if last else "contiguous", dtype, pointer, last)
-    variants += _variants("channels-last, from box", "bfloat16", "*bf16", True, from_box=True)
-    constants = {"LEVELS": 5, "BLOCK": SELECT_BLOCK}
-    signature: dict[str, Any] = {"p_keys": "*i64", "p_ends": "*i32", "p_chosen": "*i64", "levels": (("fp32",) * 5,) * 3}
-    signature |= dict.fromkeys(("row", "tiles", "wide"), "i32") | dict.fromkeys(constants, "constexpr")
-    aligned = ("p_keys", "p_ends", "p_chosen")
-    few = "a program for each level and image: an SM has one of them or none"
-    select = Variant(_decode_select_kernel, "", "int64", signature, constants, aligned, SELECT_WARPS, few_warps=few)
-    return [*variants, select]
+    return variants + _variants("channels-last, from box", "bfloat16", "*bf16", True, from_box=True)
 
 
 def _variants(name: str, dtype: str, pointer: str, last: bool, from_box: bool = False) -> list[Variant]:
-    """The three kernels that read the head's outputs."""
+    """The three kernels, all of which read the head's outputs; boxes of sorted keys, and of keys that they sort."""
     levels = 5
     kinds: dict[str, Any] = dict.fromkeys(("p_logits", "p_boxes_out", "p_qualities"), (pointer,) * levels)
     kinds |= {"p_scales": "*fp32", "p_sizes": "*i64", "p_keys": "*i64", "p_chosen": "*i64"}
-    kinds |= dict.fromkeys(("p_counts", "p_ends", "p_labels", "p_levels", "p_locations"), "*i32")
+    kinds |= dict.fromkeys(("p_found", "p_labels", "p_levels", "p_locations"), "*i32")
     kinds |= {"p_boxes": "*fp32", "p_scores": "*fp32", "lowest": "fp32", "threshold": "fp32"}
     kinds |= dict.fromkeys(("row", "wide", "columns_all"), "i32")
     constants: dict[str, Any] = {"LEVELS": levels, "CLASSES": 80, "LAST": last, "BOXES_LAST": last}
@@ -163,17 +157,20 @@ def _variants(name: str, dtype: str, pointer: str, last: bool, from_box: bool = 
     constants |= {"WIDE": 16 // (4 if dtype == "float32" else 2), "TILE": TILE}
     if from_box:
         constants["p_qualities"] = None
+    few = "a program for each level and image: an SM has one of them or none"
     variants = []
-    for kernel, rows, warps, wide, few in (
-        (_decode_count_kernel, 2, COUNT_WARPS, True, ""),
-        (_decode_compact_kernel, 2, COMPACT_WARPS, True, "one program of 16 warps shares 32 KB of keys"),
-        (_decode_boxes_kernel, 9, BOX_WARPS, False, ""),
+    for kernel, rows, warps, own_constants, extra in (
+        (_decode_scan_kernel, 4, SCAN_WARPS, {}, ""),
+        (_decode_select_kernel, 4, SELECT_WARPS, {"BLOCK": SELECT_BLOCK}, ""),
+        (_decode_boxes_kernel, 9, SORTED_WARPS, {"BLOCK": 1024, "SORT": True}, ", sorting"),
+        (_decode_boxes_kernel, 9, BOX_WARPS, {"BLOCK": BOX_BLOCK, "SORT": False}, ""),
     ):
-        own = kinds | {"levels": (("fp32",) * levels,) * rows} | dict.fromkeys(constants, "constexpr")
-        own["BLOCK"] = "constexpr"
-        signature = {argument: own[argument] for argument in kernel.arg_names}
-        fixed = {key: value for key, value in {**constants, "BLOCK": BOX_BLOCK}.items() if key in signature}
+        values = constants | own_constants
+        types = kinds | {"levels": (("fp32",) * levels,) * rows} | dict.fromkeys(values, "constexpr")
+        signature = {argument: types[argument] for argument in kernel.arg_names}
+        fixed = {key: value for key, value in values.items() if key in signature}
         aligned = tuple(key for key in signature if key.startswith("p_") and key not in fixed)
-        loads = ("p_logits",) if wide else ()
-        variants.append(Variant(kernel, name, dtype, signature, fixed, aligned, warps, loads, few_warps=few))
+        loads = ("p_logits",) if kernel is _decode_scan_kernel else ()
+        single = few if kernel is _decode_select_kernel or own_constants.get("SORT") else ""
+        variants.append(Variant(kernel, name + extra, dtype, signature, fixed, aligned, warps, loads, few_warps=single))
     return variants

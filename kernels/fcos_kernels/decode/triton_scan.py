@@ -1,13 +1,15 @@
-"""Triton kernels that find the candidates of `decode_padded` among the logits of all levels and images.
+"""The Triton kernel that finds the candidates of `decode_padded` among the logits of all levels and images at once.
 
 A program has TILE logits of one level of one image, in the order in which they lie in memory: contiguous ones by class,
-then location, channels-last ones by location, then class. The first kernel holds them against one number and counts.
-After a running sum over each image's tiles, the second kernel reads those tiles again in which there was anything, and
-writes a key for each such logit to its place in the image's row: rank, then location, then class.
+then location, channels-last ones by location, then class. It holds them against one number. Those that reach it are
+few: they become a bit each, a word for 32 logits, and everything else is computed for the lowest bit of every word at
+once, then for the next one, until none is left. Each leaves a key in the region of its level and image, in any order:
+one atomic addition a program says where.
 
 A key is a whole number above 0, the larger the better, no two of a level alike: the bits of the rank (a float32 that is
 not negative orders like its bits), and below them 2^31 - 1 less (location C + class). It is 0 where the logit was
-within the margin, or its score was too low.
+within the margin, or its score was too low. A region has room for an eighth of a level's logits; what finds no room is
+counted, and not written.
 """
 
 # mypy: allow-untyped-defs
@@ -25,35 +27,17 @@ LOWEST = tl.constexpr(-88.72)
 LAST_PLACE = tl.constexpr(0x7FFFFFFF)
 
 
-@triton.jit
-def _decode_count_kernel(
-    p_logits,
-    p_counts,
-    levels,
-    lowest,
-    LEVELS: tl.constexpr,
-    CLASSES: tl.constexpr,
-    WIDE: tl.constexpr,
-    TILE: tl.constexpr,
-):
-    cells, tile_first = levels
-    tile, image = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    level = level_of(tile_first, tile, LEVELS)
-    block = tile - tl.cast(at(tile_first, level, LEVELS), tl.int32)
-    size = tl.cast(at(cells, level, LEVELS), tl.int32) * CLASSES
-    _, _, m_x = _reaching(at(p_logits, level, LEVELS), image, size, block, lowest, WIDE, TILE)
-    tl.store(p_counts + image * tl.num_programs(0) + tile, tl.sum(m_x.to(tl.int32), axis=0))
+BITS = tl.constexpr(32)
 
 
 @triton.jit(do_not_specialize=["row"])
-def _decode_compact_kernel(
+def _decode_scan_kernel(
     p_logits,
     p_boxes_out,
     p_qualities,
     p_scales,
-    p_counts,
-    p_ends,
     p_keys,
+    p_found,
     levels,
     row,
     lowest,
@@ -70,51 +54,94 @@ def _decode_compact_kernel(
     ROOT: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    cells, tile_first = levels
+    """`p_keys` int64 [N, row], a region a level; `p_found` int32 [N, LEVELS], 0 before: logits that reach `lowest`."""
+    cells, tile_first, region, room = levels
     tile, image = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    o_tile = image * tl.num_programs(0) + tile
-    count = tl.load(p_counts + o_tile)
+    level = level_of(tile_first, tile, LEVELS)
+    block = tile - tl.cast(at(tile_first, level, LEVELS), tl.int32)
+    own = tl.cast(at(cells, level, LEVELS), tl.int32)
+    p_x = at(p_logits, level, LEVELS) + image * own * CLASSES
+    b_words, count = _reaching(p_x, own * CLASSES, block, lowest, WIDE, TILE)
     if count > 0:
-        level = level_of(tile_first, tile, LEVELS)
-        block = tile - tl.cast(at(tile_first, level, LEVELS), tl.int32)
-        own = tl.cast(at(cells, level, LEVELS), tl.int32)
-        b_x, o_x, m_x = _reaching(at(p_logits, level, LEVELS), image, own * CLASSES, block, lowest, WIDE, TILE)
-        b_place = tl.load(p_ends + o_tile) - count + tl.cumsum(m_x.to(tl.int32), axis=0) - 1
-        if LAST:
-            o_cell = o_x // CLASSES
-            b_label = o_x - o_cell * CLASSES
-        else:
-            b_label = o_x // own
-            o_cell = o_x - b_label * own
-        b_p = sigmoid(b_x)
-        b_product = b_p * quality(
-            p_boxes_out, p_qualities, p_scales, level, image, o_cell, own, m_x, LEVELS, BOXES_LAST, FROM_BOX, EXP
-        )
-        b_passes = b_p > threshold
-        if ON_SCORE:
-            b_passes = score_of(b_product, ROOT) > threshold
-        b_rank = b_p
-        if RANK_BY_SCORE:
-            b_rank = b_product
-        b_bits = b_rank.to(tl.int32, bitcast=True) & LAST_PLACE
-        b_key = (b_bits.to(tl.int64) << 32) | ((o_cell * CLASSES + b_label) ^ LAST_PLACE).to(tl.int64)
-        tl.store(p_keys + image * tl.cast(row, tl.int64) + b_place, tl.where(b_passes, b_key, 0), mask=m_x)
+        place = tl.atomic_add(p_found + image * LEVELS + level, count, sem="relaxed")
+        p_own = p_keys + image * tl.cast(row, tl.int64) + tl.cast(at(region, level, LEVELS), tl.int32)
+        last = tl.cast(at(room, level, LEVELS), tl.int32)
+        end = place + count
+        o_word = block * TILE + tl.arange(0, TILE // BITS) * BITS
+        while place < end:
+            m_x = b_words != 0
+            b_low = b_words & -b_words
+            b_words = b_words ^ b_low
+            # the exponent of a power of two is its place
+            b_bit = ((b_low.to(tl.float32).to(tl.int32, bitcast=True) >> 23) & 255) - 127
+            b_key = key_at(
+                p_x, p_boxes_out, p_qualities, p_scales, level, image, tl.where(m_x, o_word + b_bit, 0), m_x, own,
+                threshold, LEVELS, CLASSES, LAST, BOXES_LAST, FROM_BOX, EXP, ON_SCORE, RANK_BY_SCORE, ROOT,
+            )  # fmt: skip
+            b_place = place + tl.cumsum(m_x.to(tl.int32), axis=0) - 1
+            tl.store(p_own + b_place, b_key, mask=m_x & (b_place < last))
+            place += tl.sum(m_x.to(tl.int32), axis=0)
 
 
 @triton.jit
-def _reaching(p_x, image, size, block, lowest, WIDE: tl.constexpr, TILE: tl.constexpr):
-    """Logits of a block of an image's `size`, where they lie in it, and whether they reach `lowest`; NaN does not.
+def _reaching(p_x, size, block, lowest, WIDE: tl.constexpr, TILE: tl.constexpr):
+    """Bits, a word for BITS logits of a block of an image's `size`: which reach `lowest`, NaN does not; their number.
 
     Images that are multiples of WIDE logits have a branch of their own: a compiler that knows it makes wide loads.
     """
-    o_x = block * TILE + tl.arange(0, TILE)
-    b_x = tl.zeros([TILE], tl.float32)
+    o_bit = tl.arange(0, BITS)[None, :]
+    o_x = block * TILE + tl.arange(0, TILE // BITS)[:, None] * BITS + o_bit
+    b_x = tl.zeros([TILE // BITS, BITS], tl.float32)
     if size % WIDE == 0:
-        whole = size // WIDE * WIDE
-        b_x = tl.load(p_x + image * whole + o_x, mask=o_x < whole, other=-float("inf")).to(tl.float32)
+        b_x = tl.load(p_x + o_x, mask=o_x < size // WIDE * WIDE, other=-float("inf")).to(tl.float32)
     else:
-        b_x = tl.load(p_x + image * size + o_x, mask=o_x < size, other=-float("inf")).to(tl.float32)
-    return b_x, o_x, (b_x >= lowest) & (o_x < size)
+        b_x = tl.load(p_x + o_x, mask=o_x < size, other=-float("inf")).to(tl.float32)
+    m_x = ((b_x >= lowest) & (o_x < size)).to(tl.int32)
+    return tl.sum(m_x << o_bit, axis=1), tl.sum(tl.sum(m_x, axis=1), axis=0)
+
+
+@triton.jit
+def key_at(
+    p_x,
+    p_boxes_out,
+    p_qualities,
+    p_scales,
+    level,
+    image,
+    o_x,
+    m_x,
+    cells,
+    threshold,
+    LEVELS: tl.constexpr,
+    CLASSES: tl.constexpr,
+    LAST: tl.constexpr,
+    BOXES_LAST: tl.constexpr,
+    FROM_BOX: tl.constexpr,
+    EXP: tl.constexpr,
+    ON_SCORE: tl.constexpr,
+    RANK_BY_SCORE: tl.constexpr,
+    ROOT: tl.constexpr,
+):
+    """Keys of the logits that lie at `o_x` in their image, which begins at `p_x`; 0 where they are no candidates."""
+    if LAST:
+        o_cell = o_x // CLASSES
+        b_label = o_x - o_cell * CLASSES
+    else:
+        b_label = o_x // cells
+        o_cell = o_x - b_label * cells
+    b_p = sigmoid(tl.load(p_x + o_x, mask=m_x, other=-float("inf")).to(tl.float32))
+    b_product = b_p * quality(
+        p_boxes_out, p_qualities, p_scales, level, image, o_cell, cells, m_x, LEVELS, BOXES_LAST, FROM_BOX, EXP
+    )
+    b_passes = b_p > threshold
+    if ON_SCORE:
+        b_passes = score_of(b_product, ROOT) > threshold
+    b_rank = b_p
+    if RANK_BY_SCORE:
+        b_rank = b_product
+    b_bits = b_rank.to(tl.int32, bitcast=True) & LAST_PLACE
+    b_key = (b_bits.to(tl.int64) << 32) | ((o_cell * CLASSES + b_label) ^ LAST_PLACE).to(tl.int64)
+    return tl.where(m_x & b_passes, b_key, 0)
 
 
 @triton.jit

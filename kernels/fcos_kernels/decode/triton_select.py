@@ -3,7 +3,8 @@
 Selection is by digits of 8 bits, the highest first: a histogram of the keys that begin with the digits known so far
 tells the next digit of the last key that is wanted. It ends as soon as all keys that share these digits are wanted:
 after three digits or four, but for ties. Keys differ, so it always ends with just as many as are wanted. A program has
-all keys of one level of one image.
+all keys of one level of one image. Where more logits reached the threshold than its region has room for, it makes the
+keys again, of all logits, as often as it looks at them: slow, and the same result.
 """
 
 # mypy: allow-untyped-defs
@@ -11,40 +12,53 @@ import triton
 import triton.language as tl
 
 from fcos_kernels.common.triton_levels import at, level_of
-from fcos_kernels.decode.triton_scan import LAST_PLACE, distances, quality, score_of, sigmoid
+from fcos_kernels.common.triton_sort import descending
+from fcos_kernels.decode.triton_scan import LAST_PLACE, distances, key_at, quality, score_of, sigmoid
 
 BINS = tl.constexpr(256)
 
 
-@triton.jit(do_not_specialize=["row", "tiles", "wide"])
+@triton.jit(do_not_specialize=["row", "wide"])
 def _decode_select_kernel(
-    p_keys, p_ends, p_chosen, levels, row, tiles, wide, LEVELS: tl.constexpr, BLOCK: tl.constexpr
+    p_logits,
+    p_boxes_out,
+    p_qualities,
+    p_scales,
+    p_keys,
+    p_found,
+    p_chosen,
+    levels,
+    row,
+    wide,
+    threshold,
+    LEVELS: tl.constexpr,
+    CLASSES: tl.constexpr,
+    LAST: tl.constexpr,
+    BOXES_LAST: tl.constexpr,
+    FROM_BOX: tl.constexpr,
+    EXP: tl.constexpr,
+    ON_SCORE: tl.constexpr,
+    RANK_BY_SCORE: tl.constexpr,
+    ROOT: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """Writes the keys chosen of each level and image, in no order of value, and zeros after them up to `wide`."""
-    tile_first, tile_end, most = levels
+    cells, region, room, most = levels
     level, image = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    first = tl.cast(at(tile_first, level, LEVELS), tl.int32)
-    last = tl.cast(at(tile_end, level, LEVELS), tl.int32)
-    p_end = p_ends + image * tiles - 1
-    begin = tl.load(p_end + first, mask=first > 0, other=0)
-    count = tl.load(p_end + last, mask=last > 0, other=0) - begin
-    p_own = p_keys + image * tl.cast(row, tl.int64) + begin
+    count = tl.load(p_found + image * LEVELS + level)
+    last = tl.cast(at(room, level, LEVELS), tl.int32)
+    p_own = p_keys + image * tl.cast(row, tl.int64) + tl.cast(at(region, level, LEVELS), tl.int32)
     p_out = p_chosen + (image * LEVELS + level) * wide
     wanted = tl.cast(at(most, level, LEVELS), tl.int32)
-
-    cut = tl.cast(1, tl.int64)
-    if count > wanted:
-        cut = _last_wanted(p_own, count, wanted, BLOCK)
-    done = 0
-    o_block = 0
-    while o_block < count:
-        o_key = o_block + tl.arange(0, BLOCK)
-        b_key = tl.load(p_own + o_key, mask=o_key < count, other=0)
-        m_key = b_key >= cut
-        b_place = done + tl.cumsum(m_key.to(tl.int32), axis=0) - 1
-        tl.store(p_out + b_place, b_key, mask=m_key)
-        done += tl.sum(m_key.to(tl.int32), axis=0)
-        o_block += BLOCK
+    own = tl.cast(at(cells, level, LEVELS), tl.int32)
+    p_x = at(p_logits, level, LEVELS) + image * own * CLASSES
+    crowded = count > last
+    if crowded:
+        count = own * CLASSES
+    done = _choose(
+        p_own, crowded, p_x, p_boxes_out, p_qualities, p_scales, p_out, level, image, own, count, wanted, threshold,
+        LEVELS, CLASSES, LAST, BOXES_LAST, FROM_BOX, EXP, ON_SCORE, RANK_BY_SCORE, ROOT, BLOCK,
+    )  # fmt: skip
     while done < wide:
         o_rest = done + tl.arange(0, BLOCK)
         tl.store(p_out + o_rest, tl.zeros([BLOCK], tl.int64), mask=o_rest < wide)
@@ -52,35 +66,83 @@ def _decode_select_kernel(
 
 
 @triton.jit
-def _last_wanted(p_own, count, wanted, BLOCK: tl.constexpr):
-    """A number that just `wanted` of the keys reach, or all keys above 0 where there are no more."""
+def _choose(
+    p_own,
+    crowded,
+    p_x,
+    p_boxes_out,
+    p_qualities,
+    p_scales,
+    p_out,
+    level,
+    image,
+    cells,
+    count,
+    wanted,
+    threshold,
+    LEVELS: tl.constexpr,
+    CLASSES: tl.constexpr,
+    LAST: tl.constexpr,
+    BOXES_LAST: tl.constexpr,
+    FROM_BOX: tl.constexpr,
+    EXP: tl.constexpr,
+    ON_SCORE: tl.constexpr,
+    RANK_BY_SCORE: tl.constexpr,
+    ROOT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Writes the best `wanted` of `count` keys, or of those that `count` logits make where `crowded`; returns how many."""
     cut = tl.cast(1, tl.int64)
+    shift = tl.cast(56, tl.int32)
+    if count <= wanted:
+        shift = tl.cast(-8, tl.int32)
     digits = tl.cast(0, tl.int64)
-    shift = 56
-    while shift >= 0:
+    left = wanted
+    done = 0
+    # the last round writes, those before it find a digit each
+    searching = 1
+    while searching >= 0:
+        searching = tl.where(shift >= 0, 1, 0)
         b_bins = tl.zeros([BINS], tl.int32)
         o_block = 0
         while o_block < count:
             o_key = o_block + tl.arange(0, BLOCK)
-            b_key = tl.load(p_own + o_key, mask=o_key < count, other=0)
-            b_begin = b_key >> shift
-            m_key = (b_key > 0) & ((b_begin >> 8) == digits)
-            b_bins += tl.histogram((b_begin & 255).to(tl.int32), BINS, mask=m_key)
+            m_key = o_key < count
+            b_key = tl.zeros([BLOCK], tl.int64)
+            if crowded:
+                b_key = key_at(
+                    p_x, p_boxes_out, p_qualities, p_scales, level, image, o_key, m_key, cells, threshold,
+                    LEVELS, CLASSES, LAST, BOXES_LAST, FROM_BOX, EXP, ON_SCORE, RANK_BY_SCORE, ROOT,
+                )  # fmt: skip
+            else:
+                b_key = tl.load(p_own + o_key, mask=m_key, other=0)
+            if searching == 1:
+                b_begin = b_key >> tl.maximum(shift, 0)
+                m_key = (b_key > 0) & ((b_begin >> 8) == digits)
+                b_bins += tl.histogram((b_begin & 255).to(tl.int32), BINS, mask=m_key)
+            else:
+                m_key = b_key >= cut
+                b_place = done + tl.cumsum(m_key.to(tl.int32), axis=0) - 1
+                tl.store(p_out + b_place, b_key, mask=m_key)
+                done += tl.sum(m_key.to(tl.int32), axis=0)
             o_block += BLOCK
-        b_from = tl.cumsum(b_bins, axis=0, reverse=True)
-        if tl.max(b_from, axis=0) <= wanted:
-            # only of the first digit: few keys are above 0
-            shift = -8
+        if searching == 1:
+            b_from = tl.cumsum(b_bins, axis=0, reverse=True)
+            if tl.max(b_from, axis=0) <= left:
+                # only of the first digit: few keys are above 0
+                shift = tl.cast(-8, tl.int32)
+            else:
+                m_enough = b_from >= left
+                digit = tl.sum(m_enough.to(tl.int32), axis=0) - 1
+                above = tl.max(tl.where(m_enough, 0, b_from), axis=0)
+                here = tl.min(tl.where(m_enough, b_from, count), axis=0) - above
+                digits = digits * 256 + digit
+                cut = tl.maximum(digits << shift, 1)
+                left -= above
+                shift = tl.where(here == left, -8, shift - 8)
         else:
-            m_enough = b_from >= wanted
-            digit = tl.sum(m_enough.to(tl.int32), axis=0) - 1
-            above = tl.max(tl.where(m_enough, 0, b_from), axis=0)
-            here = tl.min(tl.where(m_enough, b_from, count), axis=0) - above
-            digits = digits * 256 + digit
-            cut = digits << shift
-            wanted -= above
-            shift = tl.where(here == wanted, -8, shift - 8)
-    return tl.maximum(cut, 1)
+            searching = -1
+    return done
 
 
 @triton.jit(do_not_specialize=["wide", "columns_all"])
@@ -106,15 +168,21 @@ def _decode_boxes_kernel(
     FROM_BOX: tl.constexpr,
     EXP: tl.constexpr,
     ROOT: tl.constexpr,
+    SORT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """BLOCK rows of one level of one image. `p_chosen` int64 [N, LEVELS, wide]: keys in order, zeros after them."""
+    """BLOCK rows of one level of one image. `p_chosen` int64 [N, LEVELS, wide]: keys in order, zeros after them.
+
+    Where SORT they are in no order, and BLOCK rows are all that a level has.
+    """
     cells, first, block_first, most, out_first, columns, stride, start, unit = levels
     program, image = tl.program_id(0), tl.program_id(1).to(tl.int64)
     level = level_of(block_first, program, LEVELS)
     o_place = (program - tl.cast(at(block_first, level, LEVELS), tl.int32)) * BLOCK + tl.arange(0, BLOCK)
     m_row = o_place < tl.cast(at(most, level, LEVELS), tl.int32)
     b_key = tl.load(p_chosen + (image * LEVELS + level) * wide + o_place, mask=m_row, other=0)
+    if SORT:
+        b_key = descending(b_key, BLOCK)
     m_key = b_key > 0
     o_pair = tl.where(m_key, (b_key & LAST_PLACE).to(tl.int32) ^ LAST_PLACE, 0)
     o_cell = o_pair // CLASSES

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from fcos_kernels.common import lazy
 
 if TYPE_CHECKING:
-    from fcos_kernels.nms.op import batched_nms, nms
+    from fcos_kernels.nms.op import batched_nms, batched_nms_packed, nms
 else:
-    __getattr__ = lazy.names(__name__, op="batched_nms nms")
+    __getattr__ = lazy.names(__name__, op="batched_nms batched_nms_packed nms")
 
-__all__ = ["batched_nms", "nms"]
+__all__ = ["batched_nms", "batched_nms_packed", "nms"]

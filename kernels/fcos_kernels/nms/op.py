@@ -4,12 +4,13 @@ In order of descending score (ties: the lower index first), a box is kept unless
 image and class with IoU > threshold. IoU is intersection / (area + area - intersection) in float32, rounded after every
 step, and so is the threshold. Classes are compared, not moved apart by offsets, which round coordinates.
 
-On a GPU Triton kernels do it for all images at once (`triton_nms.py`), elsewhere NumPy on the CPU, image by image and
-class by class (`plain.py`). `batched_nms` has shapes known before and nothing waits for the GPU; `nms` returns as
-many rows as there are, which it must wait for.
+On a GPU Triton kernels do it for all images at once (`triton_order.py`, `triton_nms.py`), elsewhere NumPy on the CPU,
+image by image and class by class (`plain.py`). `batched_nms` and `batched_nms_packed` have shapes known before and
+nothing waits for the GPU; `nms` returns as many rows as there are, which it must wait for.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -82,6 +83,39 @@ def batched_nms(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: f
     return _batched_nms(boxes.detach(), scores.detach(), classes, float(iou_threshold), rows)
 
 
+def batched_nms_packed(
+    boxes: Tensor,
+    scores: Tensor,
+    classes: Tensor,
+    columns: Sequence[Tensor],
+    iou_threshold: float,
+    max_per_image: int,
+) -> Tensor:
+    """The rows that `batched_nms` finds, themselves, in one tensor: one transfer brings them to the host.
+
+    Args:
+        boxes, scores, iou_threshold, max_per_image: as `batched_nms` has them.
+        classes: int32 [N, K].
+        columns: int32 [N, K] each, what else is wanted of a row.
+
+    Returns:
+        int32 [N, M, 6 + columns]: bits of the float32 box and score, class, columns; -1 throughout in rows left over.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, shape, device or size.
+    """
+    check_tensor("boxes", boxes, torch.float32, [None, None, 4])
+    check_tensor("scores", scores, torch.float32, boxes.shape[:2])
+    check_tensor("classes", classes, torch.int32, boxes.shape[:2])
+    for place, column in enumerate(columns):
+        check_tensor(f"columns[{place}]", column, torch.int32, boxes.shape[:2])
+        check_same_device(boxes, **{f"columns[{place}]": column})
+    check_same_device(boxes, scores=scores, classes=classes)
+    _check_limits(iou_threshold, max_per_image)
+    rows = max_per_image or boxes.shape[1]
+    return _packed(boxes.detach(), scores.detach(), classes, list(columns), float(iou_threshold), rows)
+
+
 def _check_limits(iou_threshold: float, max_per_image: int) -> None:
     check_number("iou_threshold", iou_threshold)
     check_whole("max_per_image", [max_per_image])
@@ -108,7 +142,7 @@ def _nms(
     from fcos_kernels.nms.launch import launch
 
     longest = int(counts.max()) if len(counts) else 0
-    begins, counts = begins.to(boxes.device), counts.to(boxes.device)
+    begins, counts = begins.to(boxes.device), counts.to(boxes.device, torch.int32)
     padded = launch(boxes, classes, begins, counts, longest, iou_threshold, max_per_image or longest)
     return order[(begins[:, None] + padded)[padded >= 0]]
 
@@ -123,21 +157,25 @@ def _(
 @torch.library.custom_op("fcos_kernels::batched_nms", mutates_args=())
 def _batched_nms(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float, rows: int) -> Tensor:
     """int64 [N, rows]; see `batched_nms`."""
+    if dispatch.use_triton(boxes.device):
+        from fcos_kernels.nms.launch import Padded, launch_padded
+
+        return launch_padded(Padded(boxes, scores, classes), iou_threshold, rows)
+    return _rows_that_stay(boxes, scores, classes, iou_threshold, rows)
+
+
+def _rows_that_stay(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float, rows: int) -> Tensor:
+    """`batched_nms` by NumPy."""
     images, width = scores.shape
     rank, order = _rank(scores).sort(dim=1, descending=True, stable=True)
     counts = (rank >= 0).sum(1)
     begins = torch.arange(images, device=boxes.device) * width
     boxes = boxes.gather(1, order[:, :, None].expand(-1, -1, 4)).view(-1, 4)
     classes = classes.gather(1, order).view(-1)
-    if dispatch.use_triton(boxes.device):
-        from fcos_kernels.nms.launch import launch
-
-        kept = launch(boxes, classes, begins, counts, width, iou_threshold, rows)
-    else:
-        kept = torch.full((images, rows), -1)
-        for image, own in enumerate(_kept_of_each(boxes, classes, begins, counts, iou_threshold, rows)):
-            kept[image, : len(own)] = own
-        kept = kept.to(boxes.device)
+    kept = torch.full((images, rows), -1)
+    for image, own in enumerate(_kept_of_each(boxes, classes, begins, counts, iou_threshold, rows)):
+        kept[image, : len(own)] = own
+    kept = kept.to(boxes.device)
     if not width:
         return kept
     return order.gather(1, kept.clamp(min=0)).masked_fill_(kept < 0, -1)
@@ -146,6 +184,32 @@ def _batched_nms(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: 
 @_batched_nms.register_fake
 def _(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float, rows: int) -> Tensor:
     return boxes.new_empty((boxes.shape[0], rows), dtype=torch.int64)
+
+
+@torch.library.custom_op("fcos_kernels::batched_nms_packed", mutates_args=())
+def _packed(
+    boxes: Tensor, scores: Tensor, classes: Tensor, columns: Sequence[Tensor], iou_threshold: float, rows: int
+) -> Tensor:
+    """int32 [N, rows, 6 + columns]; see `batched_nms_packed`."""
+    columns = [classes, *columns]
+    if dispatch.use_triton(boxes.device):
+        from fcos_kernels.nms.launch import Padded, launch_padded
+
+        return launch_padded(Padded(boxes, scores, classes), iou_threshold, rows, columns)
+    found = _rows_that_stay(boxes, scores, classes, iou_threshold, rows)
+    if not boxes.shape[1]:
+        return classes.new_full((*found.shape, 5 + len(columns)), -1)
+    numbers = torch.stack([scores.view(torch.int32), *columns], dim=2)
+    table = torch.cat([boxes.view(torch.int32), numbers], dim=2)
+    place = found.clamp(min=0)[:, :, None].expand(-1, -1, table.shape[2])
+    return table.gather(1, place).masked_fill_(found[:, :, None] < 0, -1)
+
+
+@_packed.register_fake
+def _(
+    boxes: Tensor, scores: Tensor, classes: Tensor, columns: Sequence[Tensor], iou_threshold: float, rows: int
+) -> Tensor:
+    return boxes.new_empty((boxes.shape[0], rows, 6 + len(columns)), dtype=torch.int32)
 
 
 def _rank(scores: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
-"""The Triton kernels of `nms` and `batched_nms`: all images at once, and nothing waits for the GPU.
+"""The Triton kernels that suppress, for `nms` and `batched_nms`: all images at once, and nothing waits for the GPU.
 
-Boxes come by descending score, image after image. They are worked off CHUNK of an image at a time, two launches each:
+Boxes come by descending score, image after image. They are worked off a chunk of an image at a time, a small one first,
+with which most images have their `max_per_image`; two launches a chunk:
 
 1. `_nms_mask_kernel`, a tile of ROWS x COLUMNS pairs a program, a word of 32 columns at a time. Boxes kept of earlier
    chunks are held against those of this one, which they strike out (bits set atomically; or-ing has no order). Those
@@ -8,7 +9,8 @@ Boxes come by descending score, image after image. They are worked off CHUNK of 
    would suppress box j.
 2. `_nms_sweep_kernel`, a program an image, goes through this mask by words of 32 boxes. Who is kept within a word
    follows by rounds: those not suppressed suppress, until nothing changes. The first t rows are right after t rounds,
-   and what no longer changes is the greedy result. Then the rows kept are or-ed into what is struck out.
+   and what no longer changes is the greedy result. Then the rows kept are or-ed into what is struck out, and written,
+   as positions for the next chunk and as what was asked for.
 
 Programs end at once past the image's count, which only the device knows, and when an image has as many boxes as are
 wanted. The mask takes at most CHUNK^2 / 8 bytes an image, however many candidates there are. Pairs of boxes that are
@@ -23,7 +25,7 @@ The IoU is rounded to float32 after every step, as on the CPU: products are not 
 import triton
 import triton.language as tl
 
-BITS: tl.constexpr = tl.constexpr(32)
+from fcos_kernels.nms.triton_order import BITS
 
 
 @triton.jit
@@ -37,7 +39,7 @@ def _load_boxes(p_boxes, o_box, m_box):
     return b_x0, b_y0, b_x1, b_y1, (b_x1 - b_x0) * (b_y1 - b_y0)
 
 
-@triton.jit(do_not_specialize=["first", "most", "kept_tiles", "words", "height"])
+@triton.jit(do_not_specialize=["width", "first", "most", "kept_tiles", "words", "height"])
 def _nms_mask_kernel(
     p_boxes,
     p_classes,
@@ -47,6 +49,7 @@ def _nms_mask_kernel(
     p_number,
     p_struck,
     p_mask,
+    width,
     first,
     most,
     kept_tiles,
@@ -59,7 +62,8 @@ def _nms_mask_kernel(
 ):
     """A tile of pairs: of kept boxes (the first `kept_tiles`) or boxes of this chunk, and of boxes of this chunk.
 
-    `p_struck` has `words` words an image, `p_mask` `height` rows of CHUNK bits.
+    `p_struck` has `words` words an image, `p_mask` `height` rows of CHUNK bits. Images begin at `p_begins`, or, without
+    it, every `width` boxes.
     """
     image = tl.program_id(0).to(tl.int64)
     tile = tl.program_id(2)
@@ -75,7 +79,9 @@ def _nms_mask_kernel(
         m_row = b_row < tl.where(earlier, number, count)
         if earlier:
             b_row = tl.load(p_kept + image * most + b_row, mask=m_row, other=0).to(tl.int32)
-        begin = tl.load(p_begins + image)
+        begin = image * width
+        if p_begins is not None:
+            begin = tl.load(p_begins + image)
         r_x0, r_y0, r_x1, r_y1, r_area = _load_boxes(p_boxes, (begin + b_row)[:, None], m_row[:, None])
         r_class = tl.load(p_classes + (begin + b_row)[:, None], mask=m_row[:, None], other=0)
         o_row = (image * height + (b_row - first)) * (CHUNK // BITS)
@@ -94,15 +100,38 @@ def _nms_mask_kernel(
             if earlier:
                 struck = tl.reduce_or(b_words, axis=0)
                 if struck != 0:
-                    tl.atomic_or(p_struck + image * words + column0 // BITS, struck)
+                    tl.atomic_or(p_struck + image * words + column0 // BITS, struck, sem="relaxed")
             else:
                 tl.store(p_mask + o_row + (column0 - first) // BITS, b_words, mask=m_row)
             column0 += BITS
 
 
-@triton.jit(do_not_specialize=["first", "most", "words", "height"])
-def _nms_sweep_kernel(p_counts, p_kept, p_number, p_struck, p_mask, first, most, words, height, CHUNK: tl.constexpr):
-    """Appends the boxes kept of the image's chunk that begins at `first`."""
+@triton.jit(do_not_specialize=["width", "first", "most", "words", "height"])
+def _nms_sweep_kernel(
+    p_counts,
+    p_kept,
+    p_number,
+    p_struck,
+    p_mask,
+    p_order,
+    p_rows,
+    p_packed,
+    p_boxes,
+    p_scores,
+    p_columns,
+    width,
+    first,
+    most,
+    words,
+    height,
+    CHUNK: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """Appends the boxes kept of the image's chunk that begins at `first`.
+
+    Where there are `p_rows` (int64) or `p_packed` (int32, bits of box and score, then COLUMNS columns), also the rows
+    that `p_order` has for them, or these rows' boxes, scores and `p_columns`, int32 [N, width] each.
+    """
     WORDS: tl.constexpr = CHUNK // BITS
     image = tl.program_id(0).to(tl.int64)
     number = tl.load(p_number + image)
@@ -129,7 +158,21 @@ def _nms_sweep_kernel(p_counts, p_kept, p_number, p_struck, p_mask, first, most,
         b_kept = m_kept.to(tl.int32)
         b_place = number + tl.cumsum(b_kept, axis=0) - 1
         b_box = (first + word * BITS + o_bit).to(tl.int64)
-        tl.store(p_kept + image * most + b_place, b_box, mask=m_kept & (b_place < most))
+        m_out = m_kept & (b_place < most)
+        tl.store(p_kept + image * most + b_place, b_box, mask=m_out)
+        if p_order is not None:
+            b_row = image * width + tl.load(p_order + image * width + b_box, mask=m_out, other=0)
+            if p_rows is not None:
+                tl.store(p_rows + image * most + b_place, b_row - image * width, mask=m_out)
+            else:
+                p_out = p_packed + (image * most + b_place) * (5 + COLUMNS)
+                for side in tl.static_range(4):
+                    b_side = tl.load(p_boxes + b_row * 4 + side, mask=m_out, other=0.0)
+                    tl.store(p_out + side, b_side.to(tl.int32, bitcast=True), mask=m_out)
+                b_score = tl.load(p_scores + b_row, mask=m_out, other=0.0)
+                tl.store(p_out + 4, b_score.to(tl.int32, bitcast=True), mask=m_out)
+                for column in tl.static_range(COLUMNS):
+                    tl.store(p_out + 5 + column, tl.load(p_columns[column] + b_row, mask=m_out, other=0), mask=m_out)
         number = tl.minimum(number + tl.sum(b_kept, axis=0), most)
         word += 1
     tl.store(p_number + image, number)

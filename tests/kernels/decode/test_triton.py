@@ -222,6 +222,32 @@ def test_boxes_that_are_no_numbers_stay_none(activation):
     assert (found.boxes[found.scores < 0] == 0).all()
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("quality", ["centerness", "from_box"])
+@pytest.mark.parametrize("candidates", [7, 60, 1000])
+def test_more_survivors_than_keys_have_room_for(candidates, quality, layout, monkeypatch):
+    outputs, sizes = problem(layout=layout, shift=-1.0)
+    rule = DEFAULTS._replace(candidates=candidates, quality=quality)
+    wanted = run(outputs, sizes, rule)
+    for room in (1, 16, 40):
+        monkeypatch.setattr(decode_launch, "LEAST_ROOM", room)
+        monkeypatch.setattr(decode_launch, "MOST_ROOM", room)
+        monkeypatch.setattr(decode_launch, "SELECT_BLOCK", 64)
+        for ours, theirs in zip(run(outputs, sizes, rule), wanted, strict=True):
+            assert torch.equal(ours, theirs)
+    assert check(outputs, sizes, rule, wanted) > 30
+
+
+@pytest.mark.parametrize("candidates", [40, 1000])
+def test_where_pytorch_sorts(candidates, monkeypatch):
+    outputs, sizes = problem()
+    rule = DEFAULTS._replace(candidates=candidates)
+    wanted = run(outputs, sizes, rule)
+    monkeypatch.setattr(decode_launch, "MOST_SORTED", 16)
+    for ours, theirs in zip(run(outputs, sizes, rule), wanted, strict=True):
+        assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize("threshold", [1e-6, 0.05, 0.5, 0.999])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_threshold_is_that_of_the_probability(dtype, threshold):

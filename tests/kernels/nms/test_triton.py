@@ -13,7 +13,7 @@ pytest.importorskip("triton")
 
 from fcos_kernels.common import dispatch
 from fcos_kernels.nms import launch as nms_launch
-from fcos_kernels.nms.op import _batched_nms, _nms, batched_nms, nms
+from fcos_kernels.nms.op import _batched_nms, _nms, _packed, batched_nms, batched_nms_packed, nms
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NAN, INF = float("nan"), float("inf")
@@ -45,12 +45,13 @@ def wanted_rows(boxes, scores, classes, threshold, most):
     return found
 
 
-def found_rows(boxes, scores, classes, threshold, most, *, chunk=64, rows=32, columns=64):
+def found_rows(boxes, scores, classes, threshold, most, *, chunk=64, rows=32, columns=64, run=32):
     """`batched_nms` by the kernels, on poisoned buffers, with small tiles."""
     torch.use_deterministic_algorithms(True, warn_only=True)  # torch.empty then makes the largest whole number
     try:
         with pytest.MonkeyPatch.context() as patch, dispatch.using("triton"):
-            for name, size in (("CHUNK", chunk), ("ROWS", rows), ("COLUMNS", columns)):
+            sizes = {"FIRST_CHUNK": columns, "CHUNK": chunk, "ROWS": rows, "COLUMNS": columns, "RUN": run}
+            for name, size in sizes.items():
                 patch.setattr(nms_launch, name, size)
             arguments = (x.to(DEVICE) for x in (boxes, scores, classes))
             return batched_nms(*arguments, threshold, most).cpu()
@@ -105,6 +106,34 @@ def test_values_at_the_launched_tiles():
     assert torch.equal(found_rows(*problem, 0.5, 260, **tiles), wanted_rows(*problem, 0.5, 260))
 
 
+def test_values_where_pytorch_sorts(monkeypatch):
+    monkeypatch.setattr(nms_launch, "MOST_RUNS", 2)
+    problem = crowd(90, images=2)
+    problem[1][0, ::3] = -1.0
+    assert torch.equal(found_rows(*problem, 0.3, 90), wanted_rows(*problem, 0.3, 90))
+
+
+@pytest.mark.parametrize("choice", ["triton", "reference"])
+@pytest.mark.parametrize("count", [0, 1, 50, 150])
+def test_packed_rows_are_those_rows(count, choice, monkeypatch):
+    monkeypatch.setattr(nms_launch, "FIRST_CHUNK", nms_launch.COLUMNS)
+    monkeypatch.setattr(nms_launch, "RUN", 64)
+    boxes, scores, classes = (x.to(DEVICE) for x in crowd(count, images=2))
+    scores[0, 3:9] = torch.tensor([NAN, -NAN, -0.0, -1.0, INF, -INF], device=DEVICE)[: max(0, min(6, count - 3))]
+    extra = torch.arange(2 * count, dtype=torch.int32, device=DEVICE).view(2, count)
+    with dispatch.using(choice):
+        packed = batched_nms_packed(boxes, scores, classes, [extra, -extra], 0.3, 40)
+    assert (packed.shape, packed.dtype) == ((2, 40, 8), torch.int32)
+    rows = wanted_rows(boxes.cpu(), scores.cpu(), classes.cpu(), 0.3, 40).to(DEVICE)
+    assert (packed[rows < 0] == -1).all()
+    for image, own in enumerate(rows):
+        own = own[own >= 0]
+        found = packed[image, : len(own)]
+        assert torch.equal(found[:, :4], boxes[image, own].view(torch.int32))
+        assert torch.equal(found[:, 4], scores[image, own].view(torch.int32))
+        assert torch.equal(found[:, 5:], torch.stack([classes, extra, -extra], dim=2)[image, own])
+
+
 @pytest.mark.parametrize("most", [1, 7, 31, 32, 33, 64, 100])
 def test_values_end_with_the_most_wanted(most):
     problem = crowd(100, images=2, classes=40)
@@ -132,7 +161,7 @@ def test_more_wanted_than_there_are_and_no_images():
 
 
 def test_the_plain_function_runs_them_too(monkeypatch):
-    monkeypatch.setattr(nms_launch, "CHUNK", nms_launch.COLUMNS)
+    monkeypatch.setattr(nms_launch, "FIRST_CHUNK", nms_launch.COLUMNS)
     boxes, scores, classes = (x[0].to(DEVICE) for x in crowd(170))
     scores = scores - 0.5  # here a score below 0 is a score
     images = torch.arange(170, device=DEVICE) % 3 * 5
@@ -190,18 +219,19 @@ def test_strided_input():
 
 @pytest.mark.parametrize("choice", ["triton", "reference"])
 def test_compiles_whole_and_opcheck(choice, monkeypatch):
-    monkeypatch.setattr(nms_launch, "CHUNK", nms_launch.COLUMNS)
+    monkeypatch.setattr(nms_launch, "FIRST_CHUNK", nms_launch.COLUMNS)
     compiled = torch.compile(batched_nms, fullgraph=True, backend="aot_eager")
     with dispatch.using(choice):
         for count in (20, 33):
             problem = tuple(x.to(DEVICE) for x in crowd(count, images=2))
             assert torch.equal(compiled(*problem, count / 70, 10), batched_nms(*problem, count / 70, 10))
         torch.library.opcheck(_batched_nms, (*problem, 0.4, 10))
+        torch.library.opcheck(_packed, (*problem, [problem[2]], 0.4, 10))
 
 
 @pytest.mark.parametrize("choice", ["triton", "reference"])
 def test_the_plain_function_compiles_whole_and_opcheck(choice, monkeypatch):
-    monkeypatch.setattr(nms_launch, "CHUNK", nms_launch.COLUMNS)
+    monkeypatch.setattr(nms_launch, "FIRST_CHUNK", nms_launch.COLUMNS)
     compiled = torch.compile(nms, fullgraph=True, backend="aot_eager")
     with dispatch.using(choice):
         for count in (20, 33):
@@ -216,7 +246,8 @@ def test_exports():
     class Suppression(torch.nn.Module):
         def forward(self, boxes, scores, classes):
             rows = batched_nms(boxes, scores, classes, 0.4, 10)
-            return rows, nms(boxes[0], scores[0], classes[0], 0.4)
+            packed = batched_nms_packed(boxes, scores, classes, [classes], 0.4, 10)
+            return rows, packed, nms(boxes[0], scores[0], classes[0], 0.4)
 
     count = torch.export.Dim("count", min=2, max=1000)
     shapes = [{1: count}] * 3
