@@ -1,8 +1,8 @@
 """Backward kernels of GroupNorm + ReLU; blocks and layouts are explained in triton_shared.py.
 
 (1) The sums of dy' and dy' xhat of every channel in every block; (2) by (level, image, group), in a fixed order, its
-channels' sums and the two coefficients; (3) dx, from the last block to the first: what (1) read last is still in the
-L2 cache. dy' is dy where the output, recomputed, is above 0.
+channels' sums and the two coefficients; (3) dx, from the last block and channel to the first: what (1) read last is
+still in the L2 cache. dy' is dy where the output, recomputed, is above 0.
 """
 
 # mypy: allow-untyped-defs
@@ -172,7 +172,7 @@ def _group_norm_relu_bwd_kernel(
         b_dx = rstd[None, :] * (weight[None, :] * b_dy - across[None, :] - b_xhat * along[None, :])
         tl.store(p_dx + start + o, b_dx, mask=m)
     else:
-        channel = tl.program_id(1)
+        channel = C - 1 - tl.program_id(1)
         mean, rstd, weight, bias = _channels(row, p_mean, p_rstd, p_weight, p_bias, channel, channel < C, C, G)
         o_group = row * G + channel // (C // G)
         across, along = tl.load(p_across + o_group), tl.load(p_along + o_group)

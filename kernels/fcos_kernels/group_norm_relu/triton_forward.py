@@ -1,8 +1,8 @@
 """Forward kernels of GroupNorm + ReLU; blocks and layouts are explained in triton_shared.py.
 
 (1) mean and M2 = sum (x - mean)^2 of every channel in every block, in two passes over registers; (2) their merger by
-(level, image, group) in a fixed order (Chan); (3) normalise and ReLU, from the last block to the first: what (1) read
-last is still in the L2 cache.
+(level, image, group) in a fixed order (Chan); (3) normalise and ReLU, from the last block and channel to the first:
+what (1) read last is still in the L2 cache.
 """
 
 # mypy: allow-untyped-defs
@@ -160,7 +160,7 @@ def _group_norm_relu_fwd_kernel(
         # not a maximum: NaN stays NaN
         tl.store(p_y + start + o, tl.where(b_y <= 0, 0.0, b_y), mask=m)
     else:
-        channel = tl.program_id(1)
+        channel = C - 1 - tl.program_id(1)
         mean, rstd, weight, bias = _channels(row, p_mean, p_rstd, p_weight, p_bias, channel, channel < C, C, G)
         here = tl.minimum(locations - begin, RUN)
         start = (image.to(tl.int64) * C + channel) * locations + begin
