@@ -124,8 +124,8 @@ def postprocess_packed(
         scores = scores.masked_fill(cutting.without_area(boxes, test), -1)
     seen = cutting.for_suppression(boxes, test)
     if suppress and seen is boxes and not cutting.is_late(test):
-        columns = [candidates.level, candidates.location]
-        return batched_nms_packed(boxes, scores, candidates.labels, columns, test.nms_iou, test.max_detections)
+        more = [candidates.level, candidates.location]
+        return batched_nms_packed(boxes, scores, candidates.labels, more, test.nms_iou, test.max_detections)
     numbers = torch.stack([scores.view(torch.int32), candidates.labels, candidates.level, candidates.location], dim=2)
     packed = torch.cat([boxes.view(torch.int32), numbers], dim=2)
     if not suppress:

@@ -34,7 +34,7 @@ def table():
 def test_every_kernel_on_every_target(table):
     assert {"kernel", "dtype", "target", "registers", "spills", "shared"} <= set(table[0])
     kernels = {row["kernel"] for row in table}
-    assert {"_nms_mask_kernel", "_nms_sweep_kernel", "_decode_compact_kernel", "_decode_select_kernel"} <= kernels
+    assert {"_nms_mask_kernel", "_nms_sweep_kernel", "_decode_scan_kernel", "_decode_select_kernel"} <= kernels
     assert {row["target"] for row in table} == TARGETS
     for kernel in kernels:
         assert {row["target"] for row in table if row["kernel"] == kernel} == TARGETS, kernel

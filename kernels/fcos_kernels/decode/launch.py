@@ -18,11 +18,11 @@ from fcos_kernels.decode.triton_scan import _decode_scan_kernel
 from fcos_kernels.decode.triton_select import _decode_boxes_kernel, _decode_select_kernel
 from fcos_kernels.decode.types import PaddedCandidates, Rule
 
-TILE, SCAN_WARPS = 4096, 4
-"""Logits of a program, 32 a thread."""
+TILE_BYTES, SCAN_WARPS = 8192, 4
+"""Logits of a program, 64 bytes a thread."""
 ROOM, LEAST_ROOM, MOST_ROOM = 8, 4096, 2**19
 """Keys of a level have room for one logit in so many, at least and at most for so many."""
-SELECT_BLOCK, SELECT_WARPS = 1024, 8
+SELECT_BLOCK, SELECT_WARPS = 256, 4
 MOST_SORTED, SORTED_WARPS = 2048, 16
 """Keys of a level that one program sorts; PyTorch sorts more."""
 BOX_BLOCK, BOX_WARPS = 128, 4
@@ -55,7 +55,8 @@ def launch(outputs: Outputs, sizes: Tensor, rule: Rule) -> PaddedCandidates:
     if not candidates.scores.numel():
         return candidates
     logits = [own * channels for own in cells]
-    tiles = [triton.cdiv(own, TILE) for own in logits]
+    tile = TILE_BYTES // classes[0].element_size()
+    tiles = [triton.cdiv(own, tile) for own in logits]
     room = [min(own, max(own // ROOM, LEAST_ROOM), MOST_ROOM) for own in logits]
     row, wide = sum(room), max(most)
     sort = wide <= MOST_SORTED
@@ -77,7 +78,7 @@ def launch(outputs: Outputs, sizes: Tensor, rule: Rule) -> PaddedCandidates:
             rule.lowest_logit(),
             float(rule.threshold),
             WIDE=wide_load,
-            TILE=TILE,
+            TILE=tile,
             num_warps=SCAN_WARPS,
             **what,
             **rank,
@@ -154,10 +155,12 @@ def _variants(name: str, dtype: str, pointer: str, last: bool, from_box: bool = 
     kinds |= dict.fromkeys(("row", "wide", "columns_all"), "i32")
     constants: dict[str, Any] = {"LEVELS": levels, "CLASSES": 80, "LAST": last, "BOXES_LAST": last}
     constants |= {"FROM_BOX": from_box, "EXP": True, "ROOT": True, "ON_SCORE": from_box, "RANK_BY_SCORE": True}
-    constants |= {"WIDE": 16 // (4 if dtype == "float32" else 2), "TILE": TILE}
+    size = 4 if dtype == "float32" else 2
+    constants |= {"WIDE": 16 // size, "TILE": TILE_BYTES // size}
     if from_box:
         constants["p_qualities"] = None
-    few = "a program for each level and image: an SM has one of them or none"
+    single = "a program for each level and image: an SM has one of them or none"
+    flying = "64 bytes a thread: 28 warps have 57 KB on their way, and memory's latency needs 16"
     variants = []
     for kernel, rows, warps, own_constants, extra in (
         (_decode_scan_kernel, 4, SCAN_WARPS, {}, ""),
@@ -171,6 +174,6 @@ def _variants(name: str, dtype: str, pointer: str, last: bool, from_box: bool = 
         fixed = {key: value for key, value in values.items() if key in signature}
         aligned = tuple(key for key in signature if key.startswith("p_") and key not in fixed)
         loads = ("p_logits",) if kernel is _decode_scan_kernel else ()
-        single = few if kernel is _decode_select_kernel or own_constants.get("SORT") else ""
-        variants.append(Variant(kernel, name + extra, dtype, signature, fixed, aligned, warps, loads, few_warps=single))
+        few = flying if loads else single if kernel is _decode_select_kernel or own_constants.get("SORT") else ""
+        variants.append(Variant(kernel, name + extra, dtype, signature, fixed, aligned, warps, loads, few_warps=few))
     return variants

@@ -91,7 +91,7 @@ def _choose(
     ROOT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Writes the best `wanted` of `count` keys, or of those that `count` logits make where `crowded`; returns how many."""
+    """Writes the best `wanted` of `count` keys, or of those of `count` logits where `crowded`; returns how many."""
     cut = tl.cast(1, tl.int64)
     shift = tl.cast(56, tl.int32)
     if count <= wanted:
