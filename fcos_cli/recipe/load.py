@@ -51,6 +51,7 @@ def load_recipe(spec: str, overrides: Sequence[str] = ()) -> LoadedRecipe:
     values = read_toml(source)
     origins = _origins(values, shown(source))
     base: Path | None = None
+    left: list[str] = []
     if "extends" in values:
         base = _base_of(values.pop("extends"), source)
         inherited = read_toml(base)
@@ -62,15 +63,20 @@ def load_recipe(spec: str, overrides: Sequence[str] = ()) -> LoadedRecipe:
         for key in OWN_KEYS:
             inherited.pop(key, None)
         origins = _origins(inherited, shown(base)) | origins
-        values = _over(inherited, values)
+        left = _left_out(inherited, values)
+        values = merge(inherited, values)
     changes: dict[str, Any] = {}
     for override in overrides:  # together, so that no override is lost to another that names a method
         change = parse_override(override)
         origins |= _origins(change, OVERRIDE_SOURCE)
         changes = merge(changes, change, keep=True)
-    values = _over(values, changes)
+    left += _left_out(values, changes)
+    values = merge(values, changes)
     name = bundled_name(source) or source.stem
-    return LoadedRecipe(name, source, validate(values, name=spec, origins=origins), base)
+    recipe = validate(values, name=spec, origins=origins)
+    for line in left:
+        logger.info(line)
+    return LoadedRecipe(name, source, recipe, base)
 
 
 def _base_of(value: object, source: Path) -> Path:
@@ -119,14 +125,15 @@ def _parse_value(value: str, text: str) -> Any:
     return value if isinstance(parsed["value"], _DATES) else parsed["value"]
 
 
-def _over(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """As `merge`; says which keys are left out where a table changes its method."""
+def _left_out(base: Mapping[str, Any], change: Mapping[str, Any]) -> list[str]:
+    """A line for each table that changes its method by `merge`: which keys it leaves."""
+    lines = []
     for table in method_tables():
         below, above = _table(base, table), _table(change, table)
         if _starts_anew(below, above) and (keys := [key for key in below if key != "name"]):
             was, now = (toml_value(name) for name in (method_name(below), above["name"]))
-            logger.info(f"[{table}] of {was} gives way to that of {now}: without {', '.join(keys)}")
-    return merge(base, change)
+            lines.append(f"[{table}] of {was} gives way to that of {now}: without {', '.join(keys)}")
+    return lines
 
 
 def _table(values: Mapping[str, Any], table: str) -> Mapping[str, Any]:

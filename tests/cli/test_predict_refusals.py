@@ -94,3 +94,11 @@ def test_resume_with_other_options_is_refused_in_the_users_words(
 
 def _interrupted_at_once(self, *arguments, **options):
     raise KeyboardInterrupt
+
+
+def test_an_empty_folder_has_no_images_whatever_else_a_data_set_might_be(fcos, tiny_detector, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = fcos("predict", tmp_path / "empty", "--out", tmp_path / "p.json", "--weights", tiny_detector)
+    assert result.code == 3
+    assert "no images in this folder" in result.err
+    assert not (tmp_path / "p.json").exists()

@@ -35,6 +35,9 @@ def test_the_tables_start_anew_where_the_name_changes(soft, run_fcos):
     assert recipe["model"]["head"] == {"name": "soft", "reg_max": 5}
     assert recipe["loss"] == {"name": "soft", "scale_sides": 0.25}
     assert recipe["model"]["pyramid"]["channels"] == 16
+    unknown = run_fcos("recipe", "check", "r50_improved", "--set", "assign.name=atss")
+    assert unknown.returncode == 2
+    assert "gives way" not in unknown.stderr  # to what there is not
     assert '[assign] of "fcos" gives way to that of "soft": without center_sampling' in shown.stderr
 
 

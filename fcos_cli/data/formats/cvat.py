@@ -22,6 +22,7 @@ from fcos_cli.data.formats.named import (
     title,
 )
 from fcos_cli.data.formats.splits import ALL, Split
+from fcos_cli.data.formats.xml_file import xml_root
 from fcos_cli.data.records import DetectionData
 from fcos_cli.errors import DataError
 
@@ -100,13 +101,7 @@ def _split(file: Path, split: str, subset: str | None) -> Split:
 
 
 def _root(file: Path) -> ElementTree.Element:
-    try:
-        root = ElementTree.parse(file).getroot()
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        reason = "the file is empty" if file.stat().st_size == 0 else f"not valid XML: {error}"
-        raise DataError(f"{file}: {reason}", "export it again") from None
-    except OSError as error:
-        raise DataError(f"{file}: {error.strerror}") from None
+    root = xml_root(file, "export it again")
     if root.tag != "annotations":
         raise DataError(f"{file}: the outer element is <{root.tag}>; CVAT's file has <annotations>")
     if root.find("track") is not None and root.find("image") is None:

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from fcos_cli.data.findings import Findings, Kind
 from fcos_cli.data.formats.assemble import NO_SIZE
+from fcos_cli.data.formats.xml_file import xml_root
 from fcos_cli.data.images import LARGEST_SIDE
 from fcos_cli.errors import DataError
 
@@ -34,19 +35,12 @@ class Annotation(NamedTuple):
 
 
 def parse_voc(file: Path, findings: Findings) -> Annotation:
-    """Reads a file; objects that cannot be used are found.
+    """Reads a file; objects that cannot be used are noted in `findings`.
 
     Raises:
         DataError: it is not XML or not Pascal VOC.
     """
-    try:
-        root = ElementTree.parse(file).getroot()
-    # Unknown encodings are LookupError and ValueError.
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        reason = "the file is empty" if file.stat().st_size == 0 else f"not valid XML: {error}"
-        raise DataError(f"{file}: {reason}", "restore the annotation file") from None
-    except OSError as error:
-        raise DataError(f"{file}: {error.strerror}") from None
+    root = xml_root(file, "restore the annotation file")
     if root.tag != "annotation":
         raise DataError(f"{file}: the outer element is <{root.tag}>; a Pascal VOC file has <annotation>")
     objects = []

@@ -110,6 +110,8 @@ def open_annotated(
 def _is_data_set(source: str) -> bool:
     path = Path(source).expanduser()
     if path.is_dir():
+        if not any(path.iterdir()):
+            return False  # what is wrong with it is that there are no images
         layout, _ = find_splits(source)
         return layout != IMAGES
     if path.exists():
